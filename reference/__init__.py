@@ -1,0 +1,6 @@
+"""Reference update rules: pure, float64, the same code on numpy and torch. Importing this package imports no array library."""
+
+from reference import rules as _rules  # noqa: F401  (fills RULES)
+from reference.rule import RULES, Rule, State, Traits, get_rule
+
+__all__ = ["RULES", "Rule", "State", "Traits", "get_rule"]

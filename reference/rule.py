@@ -1,0 +1,199 @@
+"""The form of every reference rule: a frozen value with a pure ``init`` and ``update``.
+
+A rule maps ``(gradient, state, weight)`` to ``(displacement, new state)``. The displacement carries the minus sign, so the
+optimizer only adds it. Written once as
+
+    displacement = -lr * direction(gradient, state) - lr * weight_decay * weight,
+
+the only part that a rule supplies is the *direction*, and a direction never sees the weight. Equivariance under every
+translation of the weights (Lau & Su, arXiv 2605.18106: the softmax shift) therefore holds by construction when there is no
+decay. Rules whose decay is *coupled* add ``weight_decay * weight`` to the gradient instead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
+
+from array_api_compat import array_namespace
+
+Array: TypeAlias = Any
+"""A floating-point array of any library that follows the array API standard (numpy, torch, ...)."""
+
+State: TypeAlias = dict[str, Any]
+"""What a rule remembers between steps: arrays shaped like the weight or its statistics, and step counts (``int``)."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What one configuration of a rule does beside being equivariant; exact arithmetic, generic weights, ``lr > 0``.
+
+    ``degree``: ``U(c G) = c**degree U(G)`` for the displacements ``U`` of a whole trajectory, every ``c > 0``, with all eps set
+    to zero; ``None`` when no degree holds. ``shift_equivariant``: ``U`` is unchanged when ``W`` becomes ``W + 1 c^T``.
+    ``shift_quotient``: the row-centred ``U`` is unchanged then. ``shift_insensitive``: ``U`` is unchanged when a gradient ``G``
+    becomes ``G + 1 c^T``. ``horizontal``: ``1^T U = 0`` whenever ``1^T G = 0`` for all gradients so far.
+    """
+
+    degree: float | None
+    shift_equivariant: bool
+    shift_quotient: bool
+    shift_insensitive: bool
+    horizontal: bool
+
+
+@dataclass(frozen=True)
+class DirectionTraits:
+    """The same for the direction alone, before decay. ``linear``: the direction is linear in the gradients so far."""
+
+    degree: float | None
+    linear: bool = False
+    shift_insensitive: bool = False
+    horizontal: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule(ABC):
+    """An update rule with its hyper-parameters. Batched: a weight ``(..., m, n)`` is a stack of independent matrices."""
+
+    lr: float
+    weight_decay: float = 0.0
+
+    name: ClassVar[str]
+    """Name in `RULES`."""
+    source: ClassVar[str]
+    """arXiv id or repository path that the formula follows."""
+    min_ndim: ClassVar[int] = 0
+    """Fewest axes a weight may have; 2 for rules of a matrix."""
+    decay: ClassVar[Literal["decoupled", "coupled"]] = "decoupled"
+    """Whether ``weight_decay`` shrinks the weight directly or enters through the gradient."""
+
+    def __post_init__(self) -> None:
+        for field in ("lr", "weight_decay"):
+            value = getattr(self, field)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"rule {self.name!r}: {field} must be finite and >= 0, got {value!r}")
+
+    @property
+    @abstractmethod
+    def symmetry(self) -> str:
+        """The largest group of this configuration, as a spec string of `groups`, acting on one stored weight.
+
+        "Largest" is meant inside ``O(rows) x O(cols)`` for rules of a matrix and inside ``O(entries)`` for coordinate-wise ones.
+        """
+
+    @property
+    @abstractmethod
+    def direction_traits(self) -> DirectionTraits:
+        """The traits of `direction`, from which `traits` follows."""
+
+    @abstractmethod
+    def initial_state(self, weight: Array) -> State:
+        """The state before the first step; may depend on the shape, dtype and device of ``weight`` but not on its values."""
+
+    @abstractmethod
+    def direction(self, grad: Array, state: State) -> tuple[Array, State]:
+        """The ascent direction (no learning rate, no decay) and the new state; writes to neither argument."""
+
+    @property
+    def decay_rate(self) -> float:
+        """The coefficient in front of ``lr * weight``."""
+        return self.weight_decay
+
+    @property
+    def traits(self) -> Traits:
+        """The traits of this configuration: those of the direction, less what decay takes away.
+
+        Decoupled decay maps the common row ``c`` to ``(1 - lr * weight_decay) c``: it is visible in the displacement but not in
+        its centred part. Coupled decay sends ``1 c^T`` through the direction, so only a linear direction keeps the quotient.
+        """
+        base = self.direction_traits
+        decays = self.decay_rate != 0
+        return Traits(
+            degree=base.degree if not decays or (base.degree == 0 and self.decay == "decoupled") else None,
+            shift_equivariant=not decays,
+            shift_quotient=not decays or self.decay == "decoupled" or base.linear,
+            shift_insensitive=base.shift_insensitive,
+            horizontal=base.horizontal and not decays,
+        )
+
+    def init(self, weight: Array) -> State:
+        """The state before the first step for ``weight``; ValueError if the rule cannot act on that shape."""
+        if weight.ndim < self.min_ndim:
+            raise ValueError(f"rule {self.name!r} needs at least {self.min_ndim} axes, got shape {tuple(weight.shape)}")
+        return self.initial_state(weight)
+
+    def update(self, grad: Array, state: State, weight: Array) -> tuple[Array, State]:
+        """One step: the displacement to add to ``weight``, and the new state. Pure: no argument is written or kept."""
+        if grad.shape != weight.shape:
+            raise ValueError(
+                f"rule {self.name!r}: gradient has shape {tuple(grad.shape)} but weight has {tuple(weight.shape)}"
+            )
+        # A zero rate skips the weight altogether: 0 * inf would put NaN into an update that must not depend on it.
+        if self.decay_rate == 0:
+            direction, state = self.direction(grad, state)
+            return -self.lr * direction, state
+        if self.decay == "coupled":
+            direction, state = self.direction(grad + self.decay_rate * weight, state)
+            return -self.lr * direction, state
+        direction, state = self.direction(grad, state)
+        return -self.lr * direction - (self.lr * self.decay_rate) * weight, state
+
+
+RuleType = TypeVar("RuleType", bound=type[Rule])
+_rules: dict[str, type[Rule]] = {}
+RULES: Mapping[str, type[Rule]] = _rules
+"""Every reference rule by name."""
+
+
+def register(rule: RuleType) -> RuleType:
+    """Class decorator: list a rule in `RULES` under its name."""
+    if rule.name in _rules:
+        raise ValueError(f"two rules are named {rule.name!r}")
+    _rules[rule.name] = rule
+    return rule
+
+
+def get_rule(name: str, **hyper: Any) -> Rule:
+    """The rule ``name`` with hyper-parameters ``hyper``, the source's defaults for the rest.
+
+    Raises ValueError, one line, for an unknown name or hyper-parameter (listing the known ones) or a value out of range.
+    """
+    if name not in RULES:
+        raise ValueError(f"unknown rule {name!r}; known rules: {', '.join(sorted(RULES))}")
+    known = [field.name for field in dataclasses.fields(RULES[name])]
+    unknown = sorted(set(hyper) - set(known))
+    if unknown:
+        raise ValueError(f"rule {name!r} has no hyper-parameter {unknown[0]!r}; it has: {', '.join(known)}")
+    return RULES[name](**hyper)
+
+
+def require_choice(rule: Rule, field: str, choices: Collection[str]) -> None:
+    """ValueError unless the string field ``field`` of ``rule`` is one of ``choices``."""
+    value = getattr(rule, field)
+    if value not in choices:
+        raise ValueError(f"rule {rule.name!r}: {field} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def require_fraction(rule: Rule, *fields: str) -> None:
+    """ValueError unless every named field of ``rule`` lies in [0, 1)."""
+    for field in fields:
+        value = getattr(rule, field)
+        if not 0 <= value < 1:
+            raise ValueError(f"rule {rule.name!r}: {field} must lie in [0, 1), got {value!r}")
+
+
+def require_nonnegative(rule: Rule, *fields: str) -> None:
+    """ValueError unless every named field of ``rule`` is finite and not negative."""
+    for field in fields:
+        value = getattr(rule, field)
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"rule {rule.name!r}: {field} must be finite and >= 0, got {value!r}")
+
+
+def zeros_like(weight: Array) -> Array:
+    """Zeros with the shape, dtype and device of ``weight``."""
+    return array_namespace(weight).zeros_like(weight)

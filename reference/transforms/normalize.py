@@ -1,0 +1,36 @@
+"""Normalisation of rows and columns, and elementwise signs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from array_api_compat import array_namespace
+
+Floor = Literal["add", "clamp"]
+"""How a denominator is kept away from zero: ``x + eps`` or ``max(x, eps)``."""
+
+
+def floored(x: Any, eps: float, floor: Floor) -> Any:
+    """``x + eps`` or ``max(x, eps)``, for ``x >= 0``."""
+    return x + eps if floor == "add" else array_namespace(x).clip(x, min=eps)
+
+
+def divide_or_zero(x: Any, denominator: Any) -> Any:
+    """``x / denominator`` where the denominator is positive and zero elsewhere, without dividing by zero."""
+    xp = array_namespace(x)
+    positive = denominator > 0
+    safe = xp.where(positive, denominator, xp.ones_like(denominator))
+    return xp.where(positive, x / safe, xp.zeros_like(x))
+
+
+def row_norms(x: Any) -> Any:
+    """Euclidean norm of every row of ``(..., m, n)``, shape ``(..., m, 1)``."""
+    return array_namespace(x).linalg.vector_norm(x, axis=-1, keepdims=True)
+
+
+def row_normalize(x: Any, eps: float, floor: Floor = "add") -> Any:
+    """Every row divided by its norm: ``x_i / (||x_i|| + eps)`` or ``x_i / max(||x_i||, eps)``; a zero row stays zero.
+
+    Commutes with signed permutations of the rows and rotations of the columns, and with no other pair of orthogonal matrices.
+    """
+    return divide_or_zero(x, floored(row_norms(x), eps, floor))
