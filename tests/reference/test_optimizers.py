@@ -1,0 +1,447 @@
+"""The torch front ends: every rule behaves as PyTorch users expect an optimizer to, and computes exactly its rule."""
+
+import copy
+import dataclasses
+import inspect
+import io
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from reference import RULES, get_rule, optimizers
+from reference.optimizers import OPTIMIZERS, from_rule
+
+EPS = torch.finfo(torch.float64).eps
+SHAPE = (6, 4)
+ANY_SHAPE = sorted(name for name, rule in RULES.items() if rule.min_ndim < 2)
+MATRIX_ONLY = sorted(set(RULES) - set(ANY_SHAPE))
+every_rule = pytest.mark.parametrize("name", sorted(RULES))
+
+
+def parameters(shape=SHAPE, count=3, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn((count, *shape), generator=generator, dtype=torch.float64).to(dtype)
+    return [nn.Parameter(value.clone()) for value in values]
+
+
+def gradients(params, step, seed=1):
+    generator = torch.Generator().manual_seed(1000 * seed + step)
+    return [torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p.dtype) for p in params]
+
+
+def run(optimizer, params, steps, first=0):
+    for step in range(first, first + steps):
+        for parameter, grad in zip(params, gradients(params, step), strict=True):
+            parameter.grad = grad
+        optimizer.step()
+    return [parameter.detach().clone() for parameter in params]
+
+
+def same(left, right):
+    return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+def rounding(steps, shape, scale):
+    """What re-association may cost in ``steps`` steps: at most 64 matrix products a step with ``n`` roundings per entry,
+    amplified by the largest slope of the iterations in use (485 at zero, five quintic Newton-Schulz steps).
+    """
+    return steps * 64 * max(shape) * 485 * EPS * scale
+
+
+def test_importing_reference_does_not_import_torch():
+    code = "import sys, reference; assert reference.RULES; assert 'torch' not in sys.modules, 'torch was imported'"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@every_rule
+def test_front_end_is_named_and_documented_like_its_rule(name):
+    optimizer = OPTIMIZERS[name]
+    assert getattr(optimizers, optimizer.__name__) is optimizer
+    assert optimizer.__name__ in optimizers.__all__
+    assert RULES[name].source in optimizer.__doc__
+    signature = inspect.signature(optimizer)
+    assert list(signature.parameters)[:2] == ["params", "lr"]
+    assert signature.parameters["lr"].default == get_rule(name).lr
+    assert set(signature.parameters) - {"params", "maximize"} == {
+        field.name for field in dataclasses.fields(RULES[name])
+    }
+
+
+@every_rule
+def test_trajectory_is_the_rule_s_own(name):
+    params = parameters(count=1)
+    weight = params[0].detach().clone()
+    rule = get_rule(name, lr=0.1)
+    state = rule.init(weight)
+    for step in range(4):
+        displacement, state = rule.update(gradients(params, step)[0], state, weight)
+        weight = weight + displacement
+    (found,) = run(OPTIMIZERS[name](params, lr=0.1), params, 4)
+    assert (found - weight).abs().max() <= rounding(4, SHAPE, weight.abs().max())
+    assert not torch.equal(found, parameters(count=1)[0])
+
+
+@every_rule
+def test_stacked_parameters_step_as_they_would_alone(name):
+    together = parameters()
+    apart = parameters()
+    found = run(OPTIMIZERS[name](together, lr=0.1), together, 3)
+    alone = OPTIMIZERS[name]([{"params": [parameter]} for parameter in apart], lr=0.1)
+    for left, right in zip(found, run(alone, apart, 3), strict=True):
+        assert (left - right).abs().max() <= rounding(3, SHAPE, right.abs().max())
+
+
+@every_rule
+def test_a_block_does_not_feel_the_gradients_of_another(name):
+    results = []
+    for other in (1.0, 1e6):
+        params = parameters()
+        optimizer = OPTIMIZERS[name](params, lr=0.1)
+        for step in range(3):
+            for index, (parameter, grad) in enumerate(zip(params, gradients(params, step), strict=True)):
+                parameter.grad = grad * other if index == 1 else grad
+            optimizer.step()
+        results.append([params[0].detach(), params[2].detach()])
+    assert same(*results)
+
+
+@every_rule
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_checkpoint_continues_bit_for_bit(name, dtype):
+    params = parameters(dtype=dtype)
+    optimizer = OPTIMIZERS[name](params, lr=0.1)
+    run(optimizer, params, 2)
+    buffer = io.BytesIO()
+    torch.save({"optimizer": optimizer.state_dict(), "params": [p.detach().clone() for p in params]}, buffer)
+    buffer.seek(0)
+    saved = torch.load(buffer, weights_only=True)
+    expected = run(optimizer, params, 3, first=2)
+
+    resumed = [nn.Parameter(value) for value in saved["params"]]
+    other = OPTIMIZERS[name](resumed, lr=0.7)
+    other.load_state_dict(saved["optimizer"])
+    before = copy.deepcopy(saved["optimizer"]["state"])
+    assert same(run(other, resumed, 3, first=2), expected)
+    for index, entries in before.items():  # the checkpoint is copied, not adopted
+        for key, value in entries.items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(saved["optimizer"]["state"][index][key]))
+
+
+@every_rule
+@pytest.mark.parametrize(
+    "clone", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))], ids=["copy", "pickle"]
+)
+def test_copies_continue_bit_for_bit(name, clone):
+    params = parameters()
+    optimizer = OPTIMIZERS[name](params, lr=0.1)
+    run(optimizer, params, 2)
+    other, twins = clone((optimizer, params))
+    assert other.param_groups[0]["params"][0] is twins[0]
+    assert same(run(other, twins, 2, first=2), run(optimizer, params, 2, first=2))
+
+
+@every_rule
+def test_gradients_are_neither_written_nor_kept(name):
+    params = parameters()
+    optimizer = OPTIMIZERS[name](params, lr=0.1)
+    run(optimizer, params, 2)
+    grads = gradients(params, 2)
+    for parameter, grad in zip(params, grads, strict=True):
+        parameter.grad = grad.clone()
+    optimizer.step()
+    assert same([p.grad for p in params], grads)
+    held = {p.grad.untyped_storage().data_ptr() for p in params} | {p.untyped_storage().data_ptr() for p in params}
+    tensors = [value for p in params for value in optimizer.state[p].values() if isinstance(value, torch.Tensor)]
+    assert held.isdisjoint(value.untyped_storage().data_ptr() for value in tensors)
+    assert len({value.untyped_storage().data_ptr() for value in tensors}) == len(tensors)
+
+
+@every_rule
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_is_computed_in_float32_and_rounded_once(name, dtype):
+    params = parameters(count=1, dtype=dtype)
+    weight = params[0].detach().clone()
+    rule = get_rule(name, lr=0.1)
+    state = rule.init(weight.float()[None])
+    optimizer = OPTIMIZERS[name](params, lr=0.1)
+    for step in range(2):
+        grad = gradients(params, step)[0]
+        params[0].grad = grad
+        optimizer.step()
+        displacement, state = rule.update(grad.float()[None], state, weight.float()[None])
+        weight = (weight.float() + displacement[0]).to(dtype)
+        assert torch.equal(params[0], weight)
+    floats = [value for value in optimizer.state[params[0]].values() if isinstance(value, torch.Tensor)]
+    assert all(value.dtype == torch.float32 for value in floats)
+
+
+@every_rule
+def test_parameters_without_gradient_are_left_alone_and_start_later(name):
+    params = parameters(count=2)
+    optimizer = OPTIMIZERS[name](params, lr=0.1)
+    before = params[1].detach().clone()
+    params[0].grad = gradients(params, 0)[0]
+    optimizer.step()
+    assert torch.equal(params[1], before)
+    assert params[1] not in optimizer.state
+    # Started one step later, the second parameter must follow the path of one that starts now.
+    twin = nn.Parameter(before.clone())
+    run(optimizer, params, 2, first=5)
+    lone = OPTIMIZERS[name]([twin], lr=0.1)
+    for step in (5, 6):
+        twin.grad = gradients(params, step)[1]
+        lone.step()
+    assert (params[1] - twin).abs().max() <= rounding(2, SHAPE, twin.abs().max())
+
+
+@every_rule
+def test_maximize_steps_along_the_negated_gradient(name):
+    up, down = parameters(), parameters()
+    ascent, descent = OPTIMIZERS[name](up, lr=0.1, maximize=True), OPTIMIZERS[name](down, lr=0.1)
+    for step in range(2):
+        for a, b, grad in zip(up, down, gradients(up, step), strict=True):
+            a.grad, b.grad = grad, -grad
+        ascent.step()
+        descent.step()
+    assert same(up, down)
+
+
+@every_rule
+def test_rules_of_a_matrix_refuse_other_shapes_and_the_others_step_them(name):
+    for shape in ((5,), (), (4, 3, 2, 2)):
+        param = parameters(shape=shape, count=2)
+        if name in MATRIX_ONLY:
+            with pytest.raises(ValueError, match=rf"{name}.*{shape}".replace("(", r"\(").replace(")", r"\)")) as caught:
+                OPTIMIZERS[name](param)
+            assert "\n" not in str(caught.value)
+        else:
+            before = [p.detach().clone() for p in param]
+            optimizer = OPTIMIZERS[name](param, lr=0.1)
+            after = run(optimizer, param, 2)
+            assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+            # Whatever has as many entries as the parameter has its shape, as torch's users expect.
+            for value in optimizer.state[param[0]].values():
+                if isinstance(value, torch.Tensor) and value.numel() == param[0].numel() > 1:
+                    assert value.shape == shape
+
+
+@pytest.mark.parametrize("name", ANY_SHAPE)
+def test_a_vector_is_one_block(name):
+    """Stacked vectors must not be taken for the rows of one matrix."""
+    together, apart = parameters(shape=(5,), count=2), parameters(shape=(5,), count=2)
+    left = run(OPTIMIZERS[name](together, lr=0.1), together, 2)
+    right = run(OPTIMIZERS[name]([{"params": [p]} for p in apart], lr=0.1), apart, 2)
+    for a, b in zip(left, right, strict=True):
+        assert (a - b).abs().max() <= rounding(2, (5,), b.abs().max())
+
+
+def test_memory_layout_does_not_matter():
+    generator = torch.Generator().manual_seed(3)
+    value, grad = torch.randn((2, 4, 6), generator=generator, dtype=torch.float64)
+    strided, dense = nn.Parameter(value.clone().T), nn.Parameter(value.clone().T.contiguous())
+    for parameter in (strided, dense):
+        parameter.grad = grad.clone().T
+        optimizers.SGD([parameter], lr=0.1, momentum=0.9).step()
+    assert not strided.is_contiguous()
+    assert torch.equal(strided, dense)
+
+
+def test_groups_have_their_own_hyper_parameters_and_can_be_added():
+    params = parameters(count=3)
+    optimizer = optimizers.RowNorm(
+        [{"params": params[:1]}, {"params": params[1:2], "lr": 0.5, "center_rows": True}], lr=0.1
+    )
+    optimizer.add_param_group({"params": params[2:], "weight_decay": 0.25})
+    twins = parameters(count=3)
+    apart = [
+        optimizers.RowNorm(twins[:1], lr=0.1),
+        optimizers.RowNorm(twins[1:2], lr=0.5, center_rows=True),
+        optimizers.RowNorm(twins[2:], lr=0.1, weight_decay=0.25),
+    ]
+    found = run(optimizer, params, 2)
+    for step in range(2):
+        for twin, grad in zip(twins, gradients(twins, step), strict=True):
+            twin.grad = grad
+        for each in apart:
+            each.step()
+    assert same(found, twins)
+
+
+def test_a_refused_group_leaves_no_trace():
+    params = parameters(count=1)
+    optimizer = optimizers.RowNorm(params)
+    for group in (
+        {"params": [nn.Parameter(torch.zeros(3))]},
+        {"params": parameters(count=1), "momentun": 0.9},
+        {"params": parameters(count=1), "lr": -1.0},
+    ):
+        with pytest.raises(ValueError, match=r"^[^\n]+$"):
+            optimizer.add_param_group(group)
+    assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("lr", [0.1, torch.tensor(0.1, dtype=torch.float64), torch.tensor([0.1], dtype=torch.float64)])
+def test_learning_rate_may_be_a_tensor_and_is_read_at_every_step(lr):
+    params, twins = parameters(), parameters()
+    optimizer, reference = optimizers.RowNorm(params, lr=lr), optimizers.RowNorm(twins, lr=0.1)
+    assert same(run(optimizer, params, 1), run(reference, twins, 1))
+    for each in (optimizer, reference):
+        lr = each.param_groups[0]["lr"]
+        if isinstance(lr, torch.Tensor):
+            lr.fill_(0.3)
+        else:
+            each.param_groups[0]["lr"] = 0.3
+    assert same(run(optimizer, params, 1, first=1), run(reference, twins, 1, first=1))
+
+
+def test_schedulers_drive_lr_and_momentum():
+    params = parameters()
+    optimizer = optimizers.RowNorm(params, lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.5, total_steps=10)
+    seen = []
+    for step in range(5):
+        seen.append(
+            (optimizer.rule_of(optimizer.param_groups[0]).lr, optimizer.rule_of(optimizer.param_groups[0]).momentum)
+        )
+        run(optimizer, params, 1, first=step)
+        schedule.step()
+    assert len(set(seen)) == 5
+    other = optimizers.RowNorm(parameters(), lr=1.0)
+    other.load_state_dict(optimizer.state_dict())  # the scheduler's own keys are no unknown hyper-parameters
+    assert other.param_groups[0]["max_lr"] == 0.5
+
+
+def test_closure_is_run_with_gradients_and_its_loss_returned():
+    weight = nn.Parameter(torch.ones(2, 2, dtype=torch.float64))
+    optimizer = optimizers.SGD([weight], lr=0.25)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = weight.square().sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure) == 4.0
+    assert torch.equal(weight, torch.full((2, 2), 0.5, dtype=torch.float64))
+
+
+def test_sparse_gradients_are_refused_before_anything_moves():
+    dense, table = nn.Parameter(torch.ones(3, 2)), nn.Embedding(3, 2, sparse=True)
+    table(torch.tensor([1])).sum().backward()
+    dense.grad = torch.ones_like(dense)
+    optimizer = optimizers.SGD([dense, table.weight], lr=0.1)
+    with pytest.raises(TypeError, match=r"^SGD needs dense gradients, got torch.sparse_coo .*\(3, 2\)[^\n]*$"):
+        optimizer.step()
+    assert torch.equal(dense, torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64, torch.float8_e4m3fn])
+def test_other_dtypes_are_refused(dtype):
+    parameter = nn.Parameter(torch.zeros((2, 2), dtype=dtype), requires_grad=False)
+    with pytest.raises(ValueError, match=rf"^rule 'sgd' .*{dtype}.*\(2, 2\)$"):
+        optimizers.SGD([parameter])
+
+
+@pytest.mark.parametrize(
+    ("hyper", "message"),
+    [
+        ({"lr": -0.1}, "lr must be"),
+        ({"lr": float("nan")}, "lr must be"),
+        ({"lr": torch.tensor([0.1, 0.2])}, "one element"),
+        ({"weight_decay": -1.0}, "weight_decay must be"),
+        ({"momentum": 1.5}, "momentum must"),
+        ({"momentun": 0.9}, "unknown hyper-parameter momentun"),
+    ],
+)
+def test_invalid_hyper_parameters_are_one_line_value_errors(hyper, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        optimizers.RowNorm(parameters(), **hyper)
+    assert "\n" not in str(caught.value)
+
+
+def test_from_rule_makes_optimizers_of_a_rule_value():
+    rule = get_rule("row_norm", lr=0.3, center_rows=True)
+    factory = from_rule(rule)
+    optimizer = factory(parameters())
+    assert isinstance(optimizer, optimizers.RowNorm)
+    assert optimizer.rule_of(optimizer.param_groups[0]) == rule
+    assert factory(parameters(), lr=0.5).param_groups[0]["lr"] == 0.5
+
+
+def test_unpickled_class_is_the_module_s():
+    assert pickle.loads(pickle.dumps(optimizers.RowNorm)) is optimizers.RowNorm
+
+
+def tamper_entry(saved):
+    saved["state"][0]["surprise"] = torch.zeros(SHAPE)
+
+
+def tamper_missing_entry(saved):
+    del saved["state"][0]["momentum"]
+
+
+def tamper_missing_parameter(saved):
+    del saved["state"][1]
+
+
+def tamper_unknown_parameter(saved):
+    saved["state"][17] = saved["state"][0]
+
+
+def tamper_shape(saved):
+    saved["state"][0]["momentum"] = torch.zeros(2, 2)
+
+
+def tamper_type(saved):
+    saved["state"][0]["momentum"] = 0
+
+
+def tamper_missing_hyper(saved):
+    del saved["param_groups"][0]["momentum"]
+
+
+def tamper_unknown_hyper(saved):
+    saved["param_groups"][0]["nesterov"] = True
+
+
+def tamper_invalid_hyper(saved):
+    saved["param_groups"][0]["momentum"] = 7.0
+
+
+def tamper_groups(saved):
+    saved["param_groups"].append(saved["param_groups"][0])
+
+
+def tamper_group_size(saved):
+    saved["param_groups"][0]["params"].pop()
+
+
+@pytest.mark.parametrize("tamper", [value for name, value in sorted(globals().items()) if name.startswith("tamper_")])
+def test_a_checkpoint_with_missing_or_unknown_entries_is_refused_and_changes_nothing(tamper):
+    params = parameters()
+    optimizer = optimizers.RowNorm(params, lr=0.1)
+    run(optimizer, params, 1)
+    saved = copy.deepcopy(optimizer.state_dict())
+    tamper(saved)
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match=r"^[^\n]+$"):
+        optimizer.load_state_dict(saved)
+    after = optimizer.state_dict()
+    assert before["param_groups"] == after["param_groups"]
+    assert all(torch.equal(before["state"][i]["momentum"], after["state"][i]["momentum"]) for i in range(3))
+    optimizer.load_state_dict(before)  # the hooks of the failed attempt are gone
+
+
+def test_user_hooks_see_the_checkpoint_first_and_the_result_last():
+    params = parameters()
+    optimizer = optimizers.RowNorm(params, lr=0.1)
+    run(optimizer, params, 1)
+    seen = []
+    optimizer.register_load_state_dict_pre_hook(lambda _, saved: {**saved, "state": dict.fromkeys(range(3))})
+    optimizer.register_load_state_dict_post_hook(lambda each: seen.append(len(each.state)))
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert seen == [0]
