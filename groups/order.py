@@ -1,0 +1,96 @@
+"""The subgroup order between families: sound, and complete for the named ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from types import MappingProxyType
+
+from groups.group import Group
+from groups.linear import GL, PositiveScale, Scale
+from groups.matrix_group import MatrixGroup, Span
+from groups.orthogonal import U1_HALF, U1_INTERLEAVED, O, Stab1
+from groups.permutation import Cyclic, Perm, Sign, SPerm, Trivial
+from groups.wreath import Wreath
+
+FAMILIES: Mapping[str, Group] = MappingProxyType(
+    {
+        group.name: group
+        for group in (
+            *(Trivial, Sign, Cyclic, Perm, SPerm, Stab1, O, PositiveScale, Scale, GL),
+            *(U1_HALF, U1_INTERLEAVED),
+        )
+    }
+)
+"""The families that spec strings know by name, in the order in which they are listed."""
+
+_COVERS: Mapping[Group, tuple[Group, ...]] = {
+    Sign: (SPerm, Scale),
+    Cyclic: (Perm,),
+    Perm: (SPerm, Stab1),
+    SPerm: (O,),
+    Stab1: (O,),
+    O: (GL,),
+    PositiveScale: (Scale,),
+    Scale: (GL,),
+    U1_HALF: (O,),
+    U1_INTERLEAVED: (O,),
+}
+"""The families directly above each (theory: Lau and Su, arXiv 2605.18106, and the classical inclusions)."""
+
+BLOCK_DIAGONAL_CLOSED = frozenset({Trivial, Sign, Perm, SPerm, Stab1, O, PositiveScale, Scale, GL})
+"""Families F such that a block diagonal matrix of elements of F, and a Kronecker product of two, is again in F."""
+_PERMUTING = frozenset({Perm, SPerm, Stab1, O, GL})
+"""Those of them that also contain the permutations."""
+_DIAGONAL = frozenset({Sign, PositiveScale, Scale})
+"""Families of diagonal matrices: the blocks on the diagonal of an element are in the same family."""
+
+
+def _above(group: Group) -> Iterator[Group]:
+    yield group
+    for cover in _COVERS.get(group, ()):
+        yield from _above(cover)
+
+
+def is_subfamily(small: Group, large: Group) -> bool:
+    """Whether ``small(n)`` is a subgroup of ``large(n)`` wherever both exist. False also where that is not known."""
+    if small in (Trivial, large) or large == GL:
+        return True
+    if isinstance(small, Wreath):
+        return _wreath_below(small, large)
+    if isinstance(large, Wreath):
+        if large.blocks == 1:
+            return is_subfamily(small, large.inner)
+        return small in _DIAGONAL and is_subfamily(small, large.inner)
+    if isinstance(small, MatrixGroup):
+        return _matrix_group_below(small, large)
+    return any(large == group for group in _above(small))
+
+
+def _wreath_below(small: Wreath, large: Group) -> bool:
+    if small.blocks == 1:
+        return is_subfamily(small.inner, large)
+    if small.inner == Trivial and small.top == Trivial:
+        return True
+    if isinstance(large, Wreath):
+        if large.blocks == 1:
+            return is_subfamily(small, large.inner)
+        return (small.blocks, True, True) == (large.blocks, small.inner <= large.inner, small.top <= large.top)
+    closed = _PERMUTING if small.top != Trivial else BLOCK_DIAGONAL_CLOSED
+    return large in closed and small.inner <= large
+
+
+def _matrix_group_below(small: MatrixGroup, large: Group) -> bool:
+    """By generators: they and the Lie algebra of ``small`` lie in ``large``, hence so does all that they generate."""
+    try:
+        large.check_size(small.size)
+    except ValueError:
+        return False
+    if isinstance(large, MatrixGroup) and not set(small.discrete) <= set(large.discrete):
+        return False
+    if not isinstance(large, MatrixGroup) and not all(map(large.contains, small.discrete)):
+        return False
+    span = Span()
+    for x in large.lie_algebra(small.size):
+        span.add([Fraction(value) for value in x.ravel().tolist()])
+    return all(span.contains([value for row in x for value in row]) for x in small.basis)

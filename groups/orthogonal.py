@@ -1,0 +1,215 @@
+"""The compact continuous families: O(n), the stabiliser of the all-ones vector, and the plane rotations of RoPE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import combinations
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from groups import moves
+from groups.element import Element, FloatArray, product
+from groups.group import Group, is_orthogonal, rounding_bound
+from groups.permutation import Perm, SPerm
+
+if TYPE_CHECKING:
+    import torch
+    from hypothesis.strategies import SearchStrategy
+
+
+def rotation_generator(n: int, *planes: tuple[int, int]) -> FloatArray:
+    """The sum of the infinitesimal rotations ``e_i -> e_j`` of the planes ``(i, j)``."""
+    matrix = np.zeros((n, n))
+    for i, j in planes:
+        matrix[j, i] += 1
+        matrix[i, j] -= 1
+    return matrix
+
+
+def _hadamards(n: int) -> Element:
+    """Hadamard blocks on all consecutive quadruples of coordinates that fit; needs ``n >= 4``."""
+    return product((moves.hadamard(n, range(i, i + 4)) for i in range(0, n - 3, 4)), n)
+
+
+@dataclass(frozen=True)
+class _O(Group):
+    """Orthogonal matrices."""
+
+    is_orthogonal: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        return "O"
+
+    def generators(self, n: int) -> tuple[Element, ...]:
+        self.check_size(n)
+        return (moves.scaling(n, {0: -1}),)
+
+    def lie_algebra(self, n: int) -> tuple[FloatArray, ...]:
+        return tuple(rotation_generator(n, plane) for plane in combinations(range(n), 2))
+
+    def exact(self, n: int) -> tuple[Element, ...]:
+        self.check_size(n)
+        found = [moves.scaling(n, {0: -1}), *Perm.generators(n)[:1]]
+        if n >= 4:
+            blocks = _hadamards(n)
+            signed_cycle = SPerm.generators(n)[0] @ moves.cycle(n)
+            # The last one mixes every coordinate with others also when n is not a multiple of 4.
+            found += [moves.hadamard(n, range(4)), blocks @ signed_cycle @ blocks]
+        if n >= 2:
+            cosine, sine = moves.PYTHAGOREAN[0]
+            turns = [moves.rotation(n, i, i + 1, cosine, sine) for i in range(0, n - 1, 2)]
+            found += [turns[0], product(turns, n) @ moves.cycle(n)]
+        if n >= 3:
+            found += [moves.reflection(n, {0: 1, 1: 1, n - 1: 1})]
+        return tuple(dict.fromkeys(found))
+
+    def _contains(self, element: Element) -> bool:
+        return is_orthogonal(element)
+
+    def _moves(self, n: int) -> list[SearchStrategy[Element]]:
+        found = SPerm._moves(n)
+        if n >= 2:
+            found += [moves.rotations(n), moves.reflections(n)]
+        if n >= 4:
+            found += [moves.hadamards(n)]
+        return found
+
+    def _draw(self, n: int, count: int, rng: torch.Generator) -> torch.Tensor:
+        from groups import haar
+
+        return haar.orthogonal(n, count, rng)
+
+
+@dataclass(frozen=True)
+class _Stab1(Group):
+    """Orthogonal matrices that fix the all-ones vector; what centring commutes with."""
+
+    is_orthogonal: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        return "Stab1"
+
+    def generators(self, n: int) -> tuple[Element, ...]:
+        self.check_size(n)
+        # A transposition is a reflection of the complement of the ones vector: the component outside SO(n - 1).
+        return (moves.transposition(n, 0, 1),) if n > 1 else ()
+
+    def lie_algebra(self, n: int) -> tuple[FloatArray, ...]:
+        return tuple(rotation_generator(n, (0, j), (j, k), (k, 0)) for j, k in combinations(range(1, n), 2))
+
+    def exact(self, n: int) -> tuple[Element, ...]:
+        found = list(Perm.generators(n))
+        if n >= 4:
+            halves = product(
+                (moves.reflection(n, _signed(range(i, i + 4), (1, 1, -1, -1))) for i in range(0, n - 3, 4)), n
+            )
+            found += [moves.reflection(n, {0: 1, 1: 1, 2: -1, 3: -1}), halves @ moves.cycle(n) @ halves]
+        if n >= 3:
+            turn = moves.reflection(n, {0: 1, 1: 1, n - 1: -2})
+            found += [turn, turn @ moves.reflection(n, {0: -2, 1: 1, n - 1: 1})]
+        return tuple(dict.fromkeys(found))
+
+    def _contains(self, element: Element) -> bool:
+        if not is_orthogonal(element):
+            return False
+        if element.rows is not None:
+            return all(sum(value for _, value in row) == 1 for row in element.rows)
+        n = element.size
+        # A row of n rounded entries, summed: n times the bound of one entry.
+        return bool(np.abs(element.matrix.sum(axis=1) - 1).max() <= n * rounding_bound(n))
+
+    def _moves(self, n: int) -> list[SearchStrategy[Element]]:
+        import hypothesis.strategies as st
+
+        found = Perm._moves(n)
+        if n >= 3:
+            triples = st.lists(st.integers(0, n - 1), min_size=3, max_size=3, unique=True)
+            found += [triples.map(lambda indices: moves.reflection(n, _signed(indices, (1, 1, -2))))]
+        if n >= 4:
+            found += [moves.quadruples(n).map(lambda indices: moves.reflection(n, _signed(indices, (1, 1, -1, -1))))]
+        return found
+
+    def _draw(self, n: int, count: int, rng: torch.Generator) -> torch.Tensor:
+        from groups import haar
+
+        return haar.stabiliser(n, count, rng)
+
+
+@dataclass(frozen=True)
+class _U1(Group):
+    """One rotation angle per coordinate plane: what commutes with rotary position embedding (RoPE).
+
+    ``half`` pairs coordinate ``j`` with ``j + n/2`` (the layout of transformers), ``interleaved`` pairs ``2j`` with
+    ``2j + 1``.
+    """
+
+    layout: Literal["half", "interleaved"]
+    is_orthogonal: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        return f"U1[{self.layout}]"
+
+    def check_size(self, n: int) -> None:
+        super().check_size(n)
+        if n % 2:
+            raise ValueError(f"{self}: coordinates come in planes, so the size of the axis is even, got {n}")
+
+    def planes(self, n: int) -> list[tuple[int, int]]:
+        """The coordinate planes."""
+        self.check_size(n)
+        return [(j, j + n // 2) if self.layout == "half" else (2 * j, 2 * j + 1) for j in range(n // 2)]
+
+    def generators(self, n: int) -> tuple[Element, ...]:
+        self.check_size(n)
+        return ()
+
+    def lie_algebra(self, n: int) -> tuple[FloatArray, ...]:
+        return tuple(rotation_generator(n, plane) for plane in self.planes(n))
+
+    def exact(self, n: int) -> tuple[Element, ...]:
+        planes = self.planes(n)
+        turns = [(Fraction(0), Fraction(1)), (Fraction(-1), Fraction(0)), moves.PYTHAGOREAN[0]]
+        single = [moves.rotation(n, *planes[0], *turn) for turn in turns]
+        mixed = [moves.rotation(n, *plane, *turns[k % 3]) for k, plane in enumerate(planes)]
+        return tuple(dict.fromkeys((*single, product(mixed, n))))
+
+    def _contains(self, element: Element) -> bool:
+        if not is_orthogonal(element):
+            return False
+        entries: dict[tuple[int, int], Fraction | float]
+        if element.rows is not None:
+            entries = {(i, j): value for i, row in enumerate(element.rows) for j, value in row}
+        else:
+            entries = {(int(i), int(j)): element.matrix[i, j] for i, j in np.argwhere(element.matrix)}
+        for i, j in self.planes(element.size):
+            cosine, sine = entries.pop((i, i), 0), entries.pop((j, i), 0)
+            if entries.pop((j, j), 0) != cosine or entries.pop((i, j), 0) != -sine:
+                return False
+        return not entries
+
+    def _moves(self, n: int) -> list[SearchStrategy[Element]]:
+        import hypothesis.strategies as st
+
+        planes = st.sampled_from(self.planes(n))
+        return [
+            st.builds(lambda plane, turn: moves.rotation(n, *plane, *turn), planes, st.sampled_from(moves.PYTHAGOREAN))
+        ]
+
+    def _draw(self, n: int, count: int, rng: torch.Generator) -> torch.Tensor:
+        from groups import haar
+
+        return haar.plane_rotations(n, self.planes(n), count, rng)
+
+
+def _signed(indices: Sequence[int], values: Sequence[int]) -> dict[int, int]:
+    return dict(zip(indices, values, strict=True))
+
+
+O, Stab1 = _O(), _Stab1()  # noqa: E741  (the name of the group)
+U1_HALF, U1_INTERLEAVED = _U1("half"), _U1("interleaved")
