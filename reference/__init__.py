@@ -1,4 +1,4 @@
-"""Reference update rules: pure, float64, the same code on numpy and torch. Importing this package imports no array library."""
+"""Reference update rules: pure, float64, one code for numpy and torch. Importing this imports no array library."""
 
 from reference import rules as _rules  # noqa: F401  (fills RULES)
 from reference.rule import RULES, Rule, State, Traits, get_rule

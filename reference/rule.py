@@ -1,13 +1,13 @@
 """The form of every reference rule: a frozen value with a pure ``init`` and ``update``.
 
-A rule maps ``(gradient, state, weight)`` to ``(displacement, new state)``. The displacement carries the minus sign, so the
-optimizer only adds it. Written once as
+A rule maps ``(gradient, state, weight)`` to ``(displacement, new state)``. The displacement carries the minus sign, so
+the optimizer only adds it. Written once as
 
     displacement = -lr * direction(gradient, state) - lr * weight_decay * weight,
 
 the only part that a rule supplies is the *direction*, and a direction never sees the weight. Equivariance under every
-translation of the weights (Lau & Su, arXiv 2605.18106: the softmax shift) therefore holds by construction when there is no
-decay. Rules whose decay is *coupled* add ``weight_decay * weight`` to the gradient instead.
+translation of the weights (Lau & Su, arXiv 2605.18106: the softmax shift) therefore holds by construction when there is
+no decay. Rules whose decay is *coupled* add ``weight_decay * weight`` to the gradient instead.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 from array_api_compat import array_namespace
 
@@ -32,10 +32,10 @@ State: TypeAlias = dict[str, Any]
 class Traits:
     """What one configuration of a rule does beside being equivariant; exact arithmetic, generic weights, ``lr > 0``.
 
-    ``degree``: ``U(c G) = c**degree U(G)`` for the displacements ``U`` of a whole trajectory, every ``c > 0``, with all eps set
-    to zero; ``None`` when no degree holds. ``shift_equivariant``: ``U`` is unchanged when ``W`` becomes ``W + 1 c^T``.
-    ``shift_quotient``: the row-centred ``U`` is unchanged then. ``shift_insensitive``: ``U`` is unchanged when a gradient ``G``
-    becomes ``G + 1 c^T``. ``horizontal``: ``1^T U = 0`` whenever ``1^T G = 0`` for all gradients so far.
+    ``degree``: ``U(c G) = c**degree U(G)`` for the displacements ``U`` of a whole trajectory, every ``c > 0``, with all
+    eps set to zero; ``None`` when no degree holds. ``shift_equivariant``: ``U`` is unchanged when ``W`` becomes ``W + 1
+    c^T``. ``shift_quotient``: the row-centred ``U`` is unchanged then. ``shift_insensitive``: ``U`` is unchanged when a
+    gradient ``G`` becomes ``G + 1 c^T``. ``horizontal``: ``1^T U = 0`` whenever ``1^T G = 0`` for all gradients so far.
     """
 
     degree: float | None
@@ -57,7 +57,7 @@ class DirectionTraits:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule(ABC):
-    """An update rule with its hyper-parameters. Batched: a weight ``(..., m, n)`` is a stack of independent matrices."""
+    """An update rule with its hyper-parameters; a weight ``(..., m, n)`` is a stack of independent matrices."""
 
     lr: float
     weight_decay: float = 0.0
@@ -82,7 +82,8 @@ class Rule(ABC):
     def symmetry(self) -> str:
         """The largest group of this configuration, as a spec string of `groups`, acting on one stored weight.
 
-        "Largest" is meant inside ``O(rows) x O(cols)`` for rules of a matrix and inside ``O(entries)`` for coordinate-wise ones.
+        "Largest" is meant inside ``O(rows) x O(cols)`` for rules of a matrix and inside ``O(entries)`` for
+        coordinate-wise ones.
         """
 
     @property
@@ -92,7 +93,7 @@ class Rule(ABC):
 
     @abstractmethod
     def initial_state(self, weight: Array) -> State:
-        """The state before the first step; may depend on the shape, dtype and device of ``weight`` but not on its values."""
+        """The state before the first step; depends on the shape, dtype and device of ``weight``, not on its values."""
 
     @abstractmethod
     def direction(self, grad: Array, state: State) -> tuple[Array, State]:
@@ -107,8 +108,9 @@ class Rule(ABC):
     def traits(self) -> Traits:
         """The traits of this configuration: those of the direction, less what decay takes away.
 
-        Decoupled decay maps the common row ``c`` to ``(1 - lr * weight_decay) c``: it is visible in the displacement but not in
-        its centred part. Coupled decay sends ``1 c^T`` through the direction, so only a linear direction keeps the quotient.
+        Decoupled decay maps the common row ``c`` to ``(1 - lr * weight_decay) c``: it is visible in the displacement
+        but not in its centred part. Coupled decay sends ``1 c^T`` through the direction, so only a linear direction
+        keeps the quotient.
         """
         base = self.direction_traits
         decays = self.decay_rate != 0
@@ -119,6 +121,11 @@ class Rule(ABC):
             shift_insensitive=base.shift_insensitive,
             horizontal=base.horizontal and not decays,
         )
+
+    def without_eps(self) -> Self:
+        """The same rule with every eps set to zero, for which ``traits.degree`` is exact."""
+        changes: dict[str, Any] = {"eps": 0.0} if hasattr(self, "eps") else {}
+        return dataclasses.replace(self, **changes)
 
     def init(self, weight: Array) -> State:
         """The state before the first step for ``weight``; ValueError if the rule cannot act on that shape."""
@@ -160,7 +167,8 @@ def register(rule: RuleType) -> RuleType:
 def get_rule(name: str, **hyper: Any) -> Rule:
     """The rule ``name`` with hyper-parameters ``hyper``, the source's defaults for the rest.
 
-    Raises ValueError, one line, for an unknown name or hyper-parameter (listing the known ones) or a value out of range.
+    Raises ValueError, one line, for an unknown name or hyper-parameter (listing the known ones) or a value out of
+    range.
     """
     if name not in RULES:
         raise ValueError(f"unknown rule {name!r}; known rules: {', '.join(sorted(RULES))}")
@@ -179,10 +187,10 @@ def require_choice(rule: Rule, field: str, choices: Collection[str]) -> None:
 
 
 def require_fraction(rule: Rule, *fields: str) -> None:
-    """ValueError unless every named field of ``rule`` lies in [0, 1)."""
+    """ValueError unless every named field of ``rule``, a number or a pair of them, lies in [0, 1)."""
     for field in fields:
         value = getattr(rule, field)
-        if not 0 <= value < 1:
+        if not all(0 <= each < 1 for each in (value if isinstance(value, Sequence) else (value,))):
             raise ValueError(f"rule {rule.name!r}: {field} must lie in [0, 1), got {value!r}")
 
 

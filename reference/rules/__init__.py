@@ -1,5 +1,5 @@
 """One module per family of rules. Importing this package fills `reference.rule.RULES`; it imports no array library."""
 
-from reference.rules import row_norm, sgd
+from reference.rules import adam, adaptive, experts, hybrid, muon, row_norm, scion, sgd, sign, spectral
 
-__all__ = ["row_norm", "sgd"]
+__all__ = ["adam", "adaptive", "experts", "hybrid", "muon", "row_norm", "scion", "sgd", "sign", "spectral"]

@@ -1,1 +1,1 @@
-"""Pure array transforms that rules are composed of; one module per idea, every array library of the array API standard."""
+"""Pure array transforms that rules are composed of: one module per idea, for any library of the array API."""

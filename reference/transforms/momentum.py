@@ -11,7 +11,7 @@ def ema(average: Any, value: Any, beta: float) -> Any:
 
 
 def heavy_ball(buffer: Any, grad: Any, mu: float, gain: float = 1.0) -> Any:
-    """Polyak's buffer ``mu * buffer + gain * grad``. With ``gain = 1`` it is the moving average divided by ``1 - mu``."""
+    """Polyak's buffer ``mu * buffer + gain * grad``; with ``gain = 1`` the moving average over ``1 - mu``."""
     return mu * buffer + gain * grad
 
 

@@ -23,14 +23,20 @@ def divide_or_zero(x: Any, denominator: Any) -> Any:
     return xp.where(positive, x / safe, xp.zeros_like(x))
 
 
+RowMode = Literal["inverse_eps", "unit"]
+ROW_MODES: tuple[RowMode, ...] = ("inverse_eps", "unit")
+"""The source's names of the two denominators of `row_normalize`."""
+
+
 def row_norms(x: Any) -> Any:
     """Euclidean norm of every row of ``(..., m, n)``, shape ``(..., m, 1)``."""
     return array_namespace(x).linalg.vector_norm(x, axis=-1, keepdims=True)
 
 
-def row_normalize(x: Any, eps: float, floor: Floor = "add") -> Any:
-    """Every row divided by its norm: ``x_i / (||x_i|| + eps)`` or ``x_i / max(||x_i||, eps)``; a zero row stays zero.
+def row_normalize(x: Any, eps: float, mode: RowMode = "inverse_eps") -> Any:
+    """Every row over its norm: ``x_i / (||x_i|| + eps)`` ("inverse_eps") or ``x_i / max(||x_i||, eps)`` ("unit").
 
-    Commutes with signed permutations of the rows and rotations of the columns, and with no other pair of orthogonal matrices.
+    A zero row stays zero, with ``eps = 0`` too. Commutes with signed permutations of the rows and rotations of the
+    columns, and with no other pair of orthogonal matrices: a row rotation that mixes two rows sees their unequal norms.
     """
-    return divide_or_zero(x, floored(row_norms(x), eps, floor))
+    return divide_or_zero(x, floored(row_norms(x), eps, "add" if mode == "inverse_eps" else "clamp"))

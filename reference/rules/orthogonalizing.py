@@ -1,0 +1,40 @@
+"""What rules with an ``orthogonalizer`` parameter share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+from reference.orthogonalizers import Orthogonalizer, get_orthogonalizer, without_eps
+from reference.rule import Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrthogonalizingRule(Rule):
+    """A rule of a matrix whose direction is built from a polar factor, computed by the method ``orthogonalizer``."""
+
+    min_ndim: ClassVar[int] = 2
+
+    orthogonalizer: str | Orthogonalizer = "exact"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        get_orthogonalizer(self.orthogonalizer)
+
+    @property
+    def axis_family(self) -> str:
+        """Rotations of an axis; signed permutations when an iteration stops before it forgets its starting scale."""
+        return "O" if get_orthogonalizer(self.orthogonalizer).bi_orthogonal else "SPerm"
+
+    @property
+    def symmetry(self) -> str:
+        """The family of one axis on both."""
+        return f"{self.axis_family}(rows) x {self.axis_family}(cols)"
+
+    def orthogonalize(self, x: Any) -> Any:
+        """The polar factor of ``x`` by the rule's method."""
+        return get_orthogonalizer(self.orthogonalizer)(x)
+
+    def without_eps(self) -> Self:
+        """The same with the eps of the method set to zero too."""
+        return replace(super().without_eps(), orthogonalizer=without_eps(get_orthogonalizer(self.orthogonalizer)))
