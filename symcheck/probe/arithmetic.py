@@ -1,0 +1,218 @@
+"""Arithmetic in which a candidate is executed: as it is, with its casts undone, or with every rounding randomised.
+
+A candidate is arbitrary code. What belongs to its mathematics and what to its rounding is told apart by running the same
+code in another arithmetic, underneath torch's dispatcher:
+
+- *promotion*: every cast to a floating-point type below float64, and every such factory, is rewritten to float64. What
+  remains of a defect then is structure; what disappears was rounding (bfloat16 inside Newton-Schulz).
+- *noise*: Monte Carlo arithmetic (Parker 1997). Each rounded operation is perturbed by a few units in the last place. The
+  spread of several such runs is the noise floor of that very input: it contains the conditioning of the computation and
+  every decision that rounding could have turned.
+
+The noise keeps what floating-point arithmetic keeps. An elementwise operation gives equal results for equal operands and
+opposite results for opposite ones, so its noise is a hash of the magnitude. A contraction depends on the order of
+summation, so its operands are perturbed independently. A factorisation is backward stable normwise, not entrywise, so its
+operand receives noise of the size of its largest entry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+AMPLITUDE = 2.0**-51
+"""Largest relative perturbation of one operation: four unit roundoffs of float64."""
+
+LOW_PRECISION = frozenset({torch.float32, torch.bfloat16, torch.float16})
+"""Types that promotion rewrites to float64."""
+
+# Operations whose result is exact: they move, select or compare values, or build constants. Views are recognised by schema.
+_EXACT = frozenset(
+    """
+    clone copy_ _to_copy copy zeros zeros_like new_zeros ones ones_like new_ones full full_like new_full fill fill_ zero_ eye
+    arange empty empty_like new_empty empty_strided new_empty_strided empty_permuted scalar_tensor lift_fresh lift_fresh_copy
+    abs abs_ neg neg_ sign sign_ sgn sgn_ maximum minimum max min amax amin aminmax clamp clamp_ clamp_min clamp_min_ clamp_max
+    clamp_max_ sort argsort topk kthvalue median where masked_fill masked_fill_ masked_select index index_put index_put_
+    index_select gather scatter scatter_ take take_along_dim cat stack repeat roll flip tril triu tril_ triu_ diag_embed floor
+    ceil round trunc eq ne lt le gt ge isnan isinf isfinite any all logical_and logical_or logical_not relu relu_ copysign
+    nonzero argmax argmin count_nonzero unique2 constant_pad_nd _local_scalar_dense item equal is_nonzero block_diag
+    _foreach_abs _foreach_abs_ _foreach_neg _foreach_neg_ _foreach_sign _foreach_sign_ _foreach_copy_ _foreach_zero_
+    _foreach_maximum _foreach_maximum_ _foreach_minimum _foreach_minimum_ _foreach_clamp_min _foreach_clamp_min_
+    _foreach_clamp_max _foreach_clamp_max_ _reshape_alias alias detach set_ resize_ as_strided_ t_ transpose_ squeeze_
+    unsqueeze_ nan_to_num nan_to_num_ threshold heaviside signbit
+    """.split()
+)
+# Sums of products: the rounding depends on the order of summation.
+_CONTRACTIONS = frozenset(
+    """
+    mm bmm addmm addmm_ addmv addmv_ addbmm baddbmm baddbmm_ addr dot vdot mv matmul linear sum mean nansum var var_mean std
+    std_mean norm linalg_vector_norm _foreach_norm cumsum prod cumprod trace logsumexp _softmax _log_softmax dist
+    _euclidean_dist cdist convolution native_layer_norm
+    """.split()
+)
+_ESCAPES = frozenset({"numpy", "tolist", "__array__", "__dlpack__", "data_ptr", "untyped_storage", "storage"})
+
+
+@dataclass
+class Census:
+    """What a run was seen to do: lower precisions computed in, random operations, exits from torch."""
+
+    casts: set[str] = field(default_factory=set)
+    random: set[str] = field(default_factory=set)
+    escapes: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How to execute a candidate: ``promote`` its casts to float64, perturb every rounding from the seed ``noise``.
+
+    ``census`` records what was seen; it costs time, so it is for one run and not for all.
+    """
+
+    promote: bool = False
+    noise: int | None = None
+    census: Census | None = None
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Execute the body of the ``with`` statement in this arithmetic."""
+        with contextlib.ExitStack() as stack:
+            if self.promote:
+                stack.enter_context(_default_dtype(torch.float64))
+            if self.census is not None:
+                stack.enter_context(_EscapeWatch(self.census))
+            if self.promote or self.noise is not None or self.census is not None:
+                stack.enter_context(_Dispatch(self))
+            yield
+
+
+PLAIN = Arithmetic()
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class _EscapeWatch(TorchFunctionMode):
+    """Notices values that leave torch, where neither promotion nor noise can follow them."""
+
+    def __init__(self, census: Census) -> None:
+        super().__init__()
+        self.census = census
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in _ESCAPES:
+            self.census.escapes.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+class _Dispatch(TorchDispatchMode):
+    def __init__(self, arithmetic: Arithmetic) -> None:
+        super().__init__()
+        self.arithmetic = arithmetic
+        self.generator: torch.Generator | None = None
+        if arithmetic.noise is not None:
+            self.generator = torch.Generator().manual_seed(arithmetic.noise)
+            self.key = int(torch.randint(1, 2**62, (), generator=self.generator)) | 1
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if self.arithmetic.promote and kwargs.get("dtype") in LOW_PRECISION:
+            kwargs["dtype"] = torch.float64
+        if self.arithmetic.census is not None:
+            out = func(*args, **kwargs)
+            self._record(self.arithmetic.census, func, out)
+            return out
+        if self.generator is None:
+            return func(*args, **kwargs)
+        return self._perturbed(func, args, kwargs)
+
+    @staticmethod
+    def _record(census: Census, func: Any, out: Any) -> None:
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            census.random.add(str(func.overloadpacket))
+
+        def look(value: torch.Tensor) -> torch.Tensor:
+            # A zero-dimensional step counter is float32 in torch's own optimizers and is not a rounding of the update.
+            if value.dtype in LOW_PRECISION and value.dim() > 0:
+                census.casts.add(str(value.dtype).removeprefix("torch."))
+            return value
+
+        tree_map_only(torch.Tensor, look, out)
+
+    def _perturbed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        schema = func._schema
+        name = schema.name.removeprefix("aten::")
+        is_view = any(ret.alias_info is not None and not ret.alias_info.is_write for ret in schema.returns)
+        if name in _EXACT or is_view:
+            return func(*args, **kwargs)
+        written = _written(schema, args, kwargs)
+        contraction = name in _CONTRACTIONS
+        factorisation = not contraction and ("linalg" in name or name in {"cholesky", "inverse", "svd", "geqrf"})
+        if contraction or factorisation:
+            perturb = self._normwise if factorisation else self._independent
+            args, kwargs = tree_map_only(
+                torch.Tensor, lambda t: t if any(t is w for w in written) else perturb(t), (args, kwargs)
+            )
+        out = func(*args, **kwargs)
+        noise = self._independent if contraction or factorisation else self._hashed
+        if written:
+            for tensor in written:
+                if tensor.dtype == torch.float64:
+                    tensor.copy_(noise(tensor))
+            return out
+        return tree_map_only(torch.Tensor, noise, out)
+
+    def _independent(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype != torch.float64:
+            return x
+        return x * (1 + AMPLITUDE * self._uniform(x))
+
+    def _normwise(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype != torch.float64 or x.numel() == 0:
+            return x
+        return x + AMPLITUDE * x.abs().amax() * self._uniform(x)
+
+    def _uniform(self, x: torch.Tensor) -> torch.Tensor:
+        drawn = torch.rand(x.shape, generator=self.generator, dtype=torch.float64)
+        return (2 * drawn - 1).to(x.device)
+
+    def _hashed(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype != torch.float64:
+            return x
+        # Noise as a function of |x|: equal values stay equal, opposite values stay opposite (a multiplicative hash).
+        bits = x.abs().contiguous().view(torch.int64) * self.key
+        bits = (bits ^ (bits >> 29)) * 0x2545F4914F6CDD1D
+        return x * (1 + AMPLITUDE * ((bits >> 11).to(torch.float64) * 2.0**-52))
+
+
+def _written(schema: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """The tensors that an operation overwrites: in-place, ``out=``, ``_foreach_`` and fused variants alike."""
+    written: list[torch.Tensor] = []
+    for position, argument in enumerate(schema.arguments):
+        if argument.alias_info is None or not argument.alias_info.is_write:
+            continue
+        value = args[position] if position < len(args) else kwargs.get(argument.name)
+        if isinstance(value, torch.Tensor):
+            written.append(value)
+        elif isinstance(value, (list, tuple)):
+            written.extend(item for item in value if isinstance(item, torch.Tensor))
+    return written

@@ -1,0 +1,75 @@
+"""`block_independence`: what one parameter does is its own affair."""
+
+from __future__ import annotations
+
+import torch
+
+from symcheck.probe.contracts.outcome import Outcome, Setting
+from symcheck.probe.measure import MARGIN
+from symcheck.probe.strata import Shapes
+from symcheck.probe.trajectory import Inputs, Tensors, largest, run
+from symcheck.result import Evidence, Verdict
+
+STEPS = 4
+
+
+def block_independence(setting: Setting) -> Outcome:
+    """Other parameters' gradients, however different, leave a displacement as it is, whether the parameters share a shape
+    (where implementations stack them) or not."""
+    candidates = [shapes for shapes in setting.shapes(4) if setting.single(shapes)] or setting.shapes(1)
+    threshold = MARGIN * setting.nature.least_floor
+    most = 0.0
+    for shapes in candidates[:2]:
+        neighbour = candidates[-1]
+        for scale in (1.0, 2.0**10):
+            ours = setting.draw("generic", shapes, STEPS)
+            twin = setting.draw("generic", shapes, STEPS, offset=1).map(lambda t, s=scale: t * s)
+            other = setting.draw("generic", neighbour, STEPS, offset=2).map(lambda t, s=scale: t * s)
+            alone = run(setting.candidate, ours, setting.nature.arithmetic, seed=setting.seed)
+            together = run(
+                setting.candidate, _join(ours, twin, other), setting.nature.arithmetic, seed=setting.seed
+            )
+            apart = _relative(alone, [step[: len(shapes)] for step in together])
+            if apart > threshold:
+                return _refuted(
+                    f"beside other parameters the same gradients give another displacement (by {apart:.2g} of it): the "
+                    "step couples parameters",
+                    apart,
+                    shapes,
+                )
+            most = max(most, apart)
+    return Outcome(
+        Verdict.SUPPORTED,
+        evidence=Evidence(
+            examples=2 * len(candidates[:2]),
+            steps=STEPS,
+            defect=most,
+            noise_floor=setting.nature.least_floor,
+            shapes=tuple(shape for shapes in candidates for shape in shapes),
+        ),
+    )
+
+
+def _join(*several: Inputs) -> Inputs:
+    """Several blocks as parameters of one optimizer."""
+    return Inputs(
+        tuple(weight for inputs in several for weight in inputs.weights),
+        tuple(
+            tuple(grad for inputs in several for grad in inputs.grads[step]) for step in range(several[0].steps)
+        ),
+    )
+
+
+def _relative(first: list[Tensors], second: list[Tensors]) -> float:
+    """The largest difference in any step, relative to the displacement of that step."""
+    worst = 0.0
+    for a, b in zip(first, second, strict=True):
+        size = max(largest(a), largest(b))
+        if size > 0:
+            difference = largest([torch.nan_to_num(x - y, nan=float("inf")) for x, y in zip(a, b, strict=True)])
+            worst = max(worst, difference / size)
+    return worst
+
+
+def _refuted(reason: str, defect: float, shapes: Shapes) -> Outcome:
+    return Outcome(Verdict.REFUTED, reason, evidence=Evidence(examples=1, steps=STEPS, defect=defect, shapes=shapes))

@@ -1,0 +1,95 @@
+"""`scale_orbit`: the homogeneity degree of the update, measured, and the range of gradient scales in which it holds."""
+
+from __future__ import annotations
+
+import math
+
+from symcheck.probe.contracts.outcome import Outcome, Setting
+from symcheck.probe.strata import Shapes
+from symcheck.probe.trajectory import Tensors, largest, run
+from symcheck.result import Evidence, Verdict
+
+EXPONENTS = range(-60, 41, 4)
+"""Gradients are multiplied by ``2**k`` for these k, which is exact: what changes is the rule and its eps, not the input."""
+
+WITHIN = 0.01
+"""A scale belongs to the range while the update is within 1 % of the homogeneous one."""
+
+STEPS = 3
+
+
+def scale_orbit(setting: Setting) -> Outcome:
+    """Measure the degree near scale one and how far it reaches; refuted if a claimed degree is another.
+
+    The code runs as it is, casts included, since overflow in a cast is one of the defects that this is about. Without a claim
+    the degree is reported: a characterisation never fails.
+    """
+    claim = getattr(setting.candidate, "claim", None)
+    claimed = getattr(claim, "degree", None)
+    results = []
+    for shapes in setting.shapes(2):
+        degree, low, high = _orbit(setting, shapes)
+        results.append((shapes, degree, low, high))
+    tried = tuple(shape for shapes, *_ in results for shape in shapes)
+    evidence = Evidence(examples=len(EXPONENTS) * len(results), steps=STEPS, shapes=tried)
+    degrees = {degree for _, degree, _, _ in results}
+    if len(degrees) > 1 or None in degrees:
+        if claimed is None:
+            return Outcome(
+                Verdict.DECLINED, "not homogeneous of any degree near scale one, and no degree is claimed", (), evidence
+            )
+        return Outcome(Verdict.REFUTED, f"claimed degree {claimed}, but it is homogeneous of no degree", (), evidence)
+    degree = degrees.pop()
+    low, high = max(entry[2] for entry in results), min(entry[3] for entry in results)
+    measured = f"degree {degree} for gradient scales 2^{low} to 2^{high}"
+    if claimed is not None and degree != claimed:
+        return Outcome(Verdict.REFUTED, f"claimed degree {claimed}, measured {measured}", (), evidence)
+    return Outcome(Verdict.SUPPORTED, conditions=(measured,), evidence=evidence)
+
+
+def _orbit(setting: Setting, shapes: Shapes) -> tuple[int | float | None, int, int]:
+    """The degree near scale one (None if there is none) and the exponents between which it holds."""
+    inputs = setting.draw("generic", shapes, STEPS)
+    # From zero weights decay is homogeneous too; a rule that does not move from there is measured where it stands.
+    zeroed = type(inputs)(tuple(0 * weight for weight in inputs.weights), inputs.grads)
+    base = run(setting.candidate, zeroed, seed=setting.seed)
+    if not any(largest(step) > 0 for step in base):
+        zeroed = inputs
+        base = run(setting.candidate, zeroed, seed=setting.seed)
+    at = {0: base}
+    for exponent in (*EXPONENTS, -1, 1):
+        scaled = type(inputs)(
+            zeroed.weights, tuple(tuple(grad * 2.0**exponent for grad in step) for step in zeroed.grads)
+        )
+        at[exponent] = run(setting.candidate, scaled, seed=setting.seed)
+    ratio = _size(at[1]) / _size(base) if _size(base) else math.nan
+    if not math.isfinite(ratio) or ratio <= 0:
+        return None, 0, 0
+    degree = round(2 * math.log2(ratio)) / 2
+    degree = int(degree) if degree == int(degree) else degree
+    if any(_departure(at[k], base, degree * k) > WITHIN for k in (-1, 1)):
+        return None, 0, 0
+    low = high = 0
+    for exponent in sorted((k for k in at if k < 0), reverse=True):
+        if _departure(at[exponent], base, degree * exponent) > WITHIN:
+            break
+        low = exponent
+    for exponent in sorted(k for k in at if k > 0):
+        if _departure(at[exponent], base, degree * exponent) > WITHIN:
+            break
+        high = exponent
+    return degree, low, high
+
+
+def _size(trajectory: list[Tensors]) -> float:
+    return max(map(largest, trajectory))
+
+
+def _departure(scaled: list[Tensors], base: list[Tensors], power: float) -> float:
+    """Relative distance between a rescaled trajectory and the one at scale one."""
+    worst = 0.0
+    for a, b in zip(scaled, base, strict=True):
+        size = largest(b)
+        if size > 0:
+            worst = max(worst, largest([x * 2.0**-power - y for x, y in zip(a, b, strict=True)]) / size)
+    return worst

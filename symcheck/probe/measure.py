@@ -1,0 +1,169 @@
+"""Measuring a defect and the noise floor below it. Judging is `search`'s work; nothing here knows a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from symcheck.probe.arithmetic import AMPLITUDE, Arithmetic
+from symcheck.probe.relation import Relation
+from symcheck.probe.trajectory import CandidateLike, Inputs, Tensors, largest, run
+
+UNIT = 2.0**-53
+"""Unit roundoff of float64."""
+
+MARGIN = 2.0**10
+"""A defect is structure only if it exceeds this many noise floors. Rounding that is as bad as the worst of a handful of
+randomised runs gives a ratio of about one; every bit of this margin is a bit of safety against a wrong REFUTED."""
+
+LEAST_FLOOR = 8 * UNIT
+"""Relative floor of any comparison: the transformation and the subtraction round too, however exact the candidate is."""
+
+
+@dataclass(frozen=True)
+class Defect:
+    """How far the two sides are apart at one step (from 1), relative to the largest displacement of that step.
+
+    ``value`` is infinite where exactly one side is not finite. ``floor`` is relative to the same size.
+    """
+
+    step: int
+    value: float
+    floor: float = LEAST_FLOOR
+
+    @property
+    def ratio(self) -> float:
+        """The defect in noise floors; infinite over infinite counts as noise."""
+        if math.isinf(self.floor):
+            return 0.0
+        return self.value / self.floor
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One comparison: the inputs, the relation, and both sides of every step."""
+
+    inputs: Inputs
+    relation: Relation
+    left: list[Tensors]
+    right: list[Tensors]
+    sizes: list[float]
+    """Largest displacement of each step on either side; the unit of its defect."""
+
+    def defects(self) -> list[Defect]:
+        """The defect of every step in which something moved."""
+        found = []
+        for step, (left, right, size) in enumerate(zip(self.left, self.right, self.sizes, strict=True), start=1):
+            if size == 0.0:
+                continue
+            found.append(Defect(step, _distance(left, right) / size if math.isfinite(size) else _mismatch(left, right)))
+        return found
+
+    @property
+    def finite(self) -> bool:
+        """Whether every displacement is finite on both sides."""
+        return all(math.isfinite(size) for size in self.sizes)
+
+    @property
+    def moved(self) -> bool:
+        """Whether any displacement is not zero."""
+        return any(size > 0.0 for size in self.sizes)
+
+
+def compare(
+    candidate: CandidateLike,
+    inputs: Inputs,
+    relation: Relation,
+    arithmetic: Arithmetic,
+    *,
+    base: list[Tensors] | None = None,
+    seed: int = 0,
+) -> Trial:
+    """Run both sides of a relation. ``base`` is the run on ``inputs`` itself, if it is known already.
+
+    Raises:
+        CandidateError: the candidate raised.
+    """
+    if base is None:
+        base = run(candidate, inputs, arithmetic, seed=seed)
+    moved_inputs = relation.transform(inputs)
+    moved = base if moved_inputs is inputs else run(candidate, moved_inputs, arithmetic, seed=seed)
+    return Trial(
+        inputs,
+        relation,
+        left=[relation.observe(step) for step in moved],
+        right=[relation.predict(step) for step in base],
+        sizes=[max(largest(a), largest(b)) for a, b in zip(base, moved, strict=True)],
+    )
+
+
+def with_floors(
+    candidate: CandidateLike, trial: Trial, arithmetic: Arithmetic, *, runs: int, least: float, seed: int = 0
+) -> list[Defect]:
+    """The defects of a trial with the noise floor of each step measured by ``runs`` randomised runs of each side.
+
+    ``least`` is the smallest relative floor that is granted in any case.
+
+    Raises:
+        CandidateError: the candidate raised in a randomised run.
+    """
+    inputs, relation = trial.inputs, trial.relation
+    moved_inputs = relation.transform(inputs)
+    spread = [0.0] * inputs.steps
+    for number in range(1, runs + 1):
+        noisy = Arithmetic(promote=arithmetic.promote, noise=1_000_003 * number + seed)
+        left = run(candidate, moved_inputs if relation.exact else _jitter(moved_inputs, number), noisy, seed=seed)
+        observed = [relation.observe(step) for step in left]
+        right = left if moved_inputs is inputs else run(candidate, inputs, noisy, seed=seed)
+        predicted = [relation.predict(step) for step in right]
+        for index in range(inputs.steps):
+            spread[index] = max(
+                spread[index],
+                _distance(observed[index], trial.left[index]),
+                _distance(predicted[index], trial.right[index]),
+            )
+    measured = []
+    for defect in trial.defects():
+        index = defect.step - 1
+        floor = max(least, 2 * spread[index] / trial.sizes[index]) if math.isfinite(trial.sizes[index]) else (
+            math.inf if spread[index] else least
+        )
+        measured.append(Defect(defect.step, defect.value, floor))
+    return measured
+
+
+def _jitter(inputs: Inputs, seed: int) -> Inputs:
+    # A rotated matrix carries rounding of the size of its largest entry in every entry.
+    generator = torch.Generator().manual_seed(seed)
+
+    def noisy(tensor: torch.Tensor) -> torch.Tensor:
+        drawn = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1
+        return tensor + AMPLITUDE * tensor.abs().max() * drawn.to(tensor.device)
+
+    return inputs.map(noisy)
+
+
+def _distance(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> float:
+    """Largest absolute difference; infinite where the two are not finite in the same entries."""
+    if _mismatch(left, right):
+        return math.inf
+    return max(
+        (
+            float(torch.where(torch.isfinite(a), a - b, torch.zeros_like(a)).abs().max())
+            for a, b in zip(left, right, strict=True)
+        ),
+        default=0.0,
+    )
+
+
+def _mismatch(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> float:
+    same = all(torch.equal(torch.isfinite(a), torch.isfinite(b)) for a, b in zip(left, right, strict=True))
+    return 0.0 if same else math.inf
+
+
+def worst(defects: Sequence[Defect]) -> Defect | None:
+    """The defect with the largest ratio to its floor."""
+    return max(defects, key=lambda defect: (defect.ratio, defect.value), default=None)

@@ -1,0 +1,263 @@
+"""Witnesses: a refutation as data, its replay, and a script that anyone can run.
+
+A witness holds the exact group element, the exact weights and gradients, the step at which the two sides part, and both sides
+as they were computed. Numbers are strings of rationals, so that nothing is rounded on the way through JSON.
+"""
+
+from __future__ import annotations
+
+import pprint
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+
+from groups import parse_action
+from symcheck.probe.arithmetic import PLAIN, Arithmetic
+from symcheck.probe.measure import LEAST_FLOOR, MARGIN, Defect, Trial, compare, with_floors, worst
+from symcheck.probe.relation import SIDES, Equivariance, Property, Relation
+from symcheck.probe.trajectory import CandidateError, CandidateLike, Inputs, Tensors
+
+SCHEMA = "symcheck.witness/1"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a re-execution of a witness found; ``text`` shows both sides."""
+
+    confirmed: bool
+    defect: float
+    noise_floor: float
+    text: str
+
+
+def rationals(tensor: torch.Tensor) -> Any:
+    """A tensor as nested lists of exact rationals in strings."""
+    if tensor.dim() == 0:
+        value = float(tensor)
+        return str(Fraction(value)) if value - value == 0 else str(value)
+    return [rationals(part) for part in tensor]
+
+
+def tensor_of(data: Any) -> torch.Tensor:
+    """The float64 tensor of nested lists of rationals.
+
+    Raises:
+        ValueError: an entry is not a rational, or the lists are ragged.
+    """
+
+    def floats(part: Any) -> Any:
+        return [floats(item) for item in part] if isinstance(part, list) else float(Fraction(part))
+
+    return torch.tensor(floats(data), dtype=torch.float64)
+
+
+def describe(
+    candidate: CandidateLike,
+    config: Mapping[str, Any],
+    block: str,
+    question: Property,
+    trial: Trial,
+    defect: Defect,
+    *,
+    promoted: bool,
+    least_floor: float,
+    seed: int,
+) -> dict[str, Any]:
+    """The witness document of a refuting trial."""
+    step = defect.step
+    return {
+        "schema": SCHEMA,
+        "target": candidate.target,
+        "config": dict(config),
+        "block": block,
+        "property": question.name,
+        "action": str(question.action),
+        "tensors": list(question.action.tensors),
+        "exact": trial.relation.exact,
+        "transformation": trial.relation.to_json(),
+        "weights": [rationals(weight) for weight in trial.inputs.weights],
+        "grads": [[rationals(grad) for grad in grads] for grads in trial.inputs.grads[:step]],
+        "step": step,
+        "sides": list(SIDES[question.name]),
+        "left": [tensor.tolist() for tensor in trial.left[step - 1]],
+        "right": [tensor.tolist() for tensor in trial.right[step - 1]],
+        "defect": defect.value,
+        "noise_floor": defect.floor,
+        "promoted": promoted,
+        "least_floor": least_floor,
+        "seed": seed,
+    }
+
+
+def _read(witness: Mapping[str, Any]) -> tuple[Property, Inputs, Relation]:
+    if witness.get("schema") != SCHEMA:
+        raise ValueError(f"not a witness: schema is {witness.get('schema')!r}, expected {SCHEMA!r}")
+    try:
+        question = Property(witness["property"], parse_action(witness["action"]), centred=False)
+        inputs = Inputs(
+            tuple(map(tensor_of, witness["weights"])),
+            tuple(tuple(map(tensor_of, grads)) for grads in witness["grads"]),
+        )
+        relation = question.from_json(witness["transformation"], inputs.shapes)
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(f"damaged witness: {type(error).__name__} {error}") from None
+    return question, inputs, relation
+
+
+def replay(candidate: CandidateLike, witness: Mapping[str, Any]) -> Replay:
+    """Re-execute a witness and judge it anew, with a noise floor measured here and now.
+
+    Raises:
+        ValueError: the document is not a witness, or is damaged.
+    """
+    question, inputs, relation = _read(witness)
+    arithmetic = Arithmetic(promote=True) if witness.get("promoted") else PLAIN
+    least = max(float(witness.get("least_floor", LEAST_FLOOR)), LEAST_FLOOR)
+    seed = int(witness.get("seed", 0))
+    step = int(witness["step"])
+    if not 1 <= step <= inputs.steps:
+        raise ValueError(f"damaged witness: step {step} of {inputs.steps}")
+    try:
+        trial = compare(candidate, inputs.first(step), relation, arithmetic, seed=seed)
+        measured = worst(with_floors(candidate, trial, arithmetic, runs=8, least=least, seed=seed))
+    except CandidateError as error:
+        return Replay(False, float("nan"), float("nan"), str(error))
+    if measured is None:
+        return Replay(False, 0.0, least, "nothing moves: the displacements are zero on both sides")
+    text = _sides(question, trial.left[measured.step - 1], trial.right[measured.step - 1], measured)
+    return Replay(measured.ratio >= MARGIN, measured.value, measured.floor, text)
+
+
+def _sides(question: Property, left: Tensors, right: Tensors, defect: Defect) -> str:
+    names = SIDES[question.name]
+    width = max(map(len, names))
+    lines = [f"displacement of step {defect.step}:"]
+    for tensor, a, b in zip(question.action.tensors, left, right, strict=True):
+        prefix = f"{tensor}: " if len(left) > 1 else ""
+        lines.append(f"  {prefix}{names[0]:<{width}} = {_short(a)}")
+        lines.append(f"  {prefix}{names[1]:<{width}} = {_short(b)}")
+    lines.append(f"  relative defect {defect.value:.2g}, noise floor {defect.floor:.1e}")
+    return "\n".join(lines)
+
+
+def _short(tensor: torch.Tensor) -> str:
+    return str([[round(entry, 6) for entry in row] for row in tensor.reshape(-1, tensor.shape[-1]).tolist()])
+
+
+_SCRIPT = '''\
+# {title}
+import torch
+{load}
+def run(weights, steps):
+    params = [torch.nn.Parameter(torch.tensor(w, dtype=torch.float64)) for w in weights]
+    optimizer = Optimizer(params{arguments})
+    for grads in steps:
+        before = [p.detach().clone() for p in params]
+        for p, g in zip(params, grads):
+            p.grad = torch.tensor(g, dtype=torch.float64)
+        optimizer.step()
+    return [p.detach() - b for p, b in zip(params, before)]
+
+W = {weights}
+G = {grads}  # G[t][i]: step t, tensor i
+{moved}
+left, right = {left}, {right}
+for a, b in zip(left, right):
+    print("{name_left} =", a.tolist()); print("{name_right} =", b.tolist())
+    print("largest difference:", float((a - b).abs().max()))
+'''
+
+
+def repro_script(witness: Mapping[str, Any]) -> str:
+    """A short script that shows the witness with nothing but torch (and the candidate's own library) installed.
+
+    Raises:
+        ValueError: the document is not a witness, or is damaged.
+    """
+    question, inputs, relation = _read(witness)
+    moved = relation.transform(inputs)
+    lines, left, right = _moved_lines(question, inputs, relation, moved)
+    return _SCRIPT.format(
+        title=f"{witness['target']} on {witness['block']}: {question.name} under {question.action} "
+        f"fails at step {witness['step']}",
+        load=_load_lines(str(witness["target"])),
+        arguments="".join(f", {key}={value!r}" for key, value in witness["config"].items()),
+        weights=_literal([rationals(weight) for weight in inputs.weights]),
+        grads=_literal([[rationals(grad) for grad in grads] for grads in inputs.grads]),
+        moved="\n".join(lines),
+        left=left,
+        right=right,
+        name_left=SIDES[question.name][0],
+        name_right=SIDES[question.name][1],
+    )
+
+
+def _moved_lines(
+    question: Property, inputs: Inputs, relation: Relation, moved: Inputs
+) -> tuple[list[str], str, str]:
+    """The lines that define the transformed inputs, and the two sides as expressions."""
+    if question.name == "horizontality":
+        return [], "[u.mean(-2) for u in run(W, G)]", "[0 * u.mean(-2) for u in run(W, G)]"
+    lines = [
+        f"gW = {_literal([rationals(weight) for weight in moved.weights])}",
+        f"gG = {_literal([[rationals(grad) for grad in grads] for grads in moved.grads])}",
+    ]
+    if isinstance(relation, Equivariance):
+        lines.append(f"rho = {_literal([rationals(matrix) for matrix in _matrices(inputs, relation)])}  # g on flattened tensors")
+        acted = "[(torch.tensor(r, dtype=torch.float64) @ u.flatten()).view_as(u) for r, u in zip(rho, run(W, G))]"
+        return lines, "run(gW, gG)", acted
+    if question.name == "shift_quotient":
+        centre = "[u - u.mean(-2, keepdim=True) for u in run({})]"
+        return lines, centre.format("gW, gG"), centre.format("W, G")
+    return lines, "run(gW, gG)", "run(W, G)"
+
+
+def _matrices(inputs: Inputs, relation: Equivariance) -> list[torch.Tensor]:
+    """The linear map of each tensor on its flattened entries, read off the basis."""
+    maps = []
+    for index, weight in enumerate(inputs.weights):
+        columns = []
+        for entry in range(weight.numel()):
+            basis = [torch.zeros_like(other) for other in inputs.weights]
+            basis[index].view(-1)[entry] = 1.0
+            columns.append(relation.element.act_linear(tuple(basis))[index].reshape(-1))
+        maps.append(torch.stack(columns, dim=1))
+    return maps
+
+
+def _literal(data: Any) -> str:
+    """Nested lists of rational strings as Python source: ``[[3/5, 0]]``; long decimals where the rational is unwieldy."""
+
+    def shown(part: Any) -> Any:
+        return [shown(item) for item in part] if isinstance(part, list) else _Bare(part)
+
+    return pprint.pformat(shown(data), width=112, compact=True)
+
+
+class _Bare:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        if len(self.text) <= 12:
+            return self.text
+        value = float(Fraction(self.text))
+        near = Fraction(value).limit_denominator(1000)
+        # 3/5 is not a float64; the closest small fraction is written where it rounds to the very same number.
+        return str(near) if float(near) == value else repr(value)
+
+
+def _load_lines(target: str) -> str:
+    if target.startswith("rule:"):
+        return f'from reference.optimizers import from_rule_name\nOptimizer = from_rule_name("{target[5:]}")'
+    if ".py:" in target:
+        path, _, name = target.rpartition(":")
+        return (
+            f"import importlib.util\nspec = importlib.util.spec_from_file_location('candidate', {path!r})\n"
+            f"module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)\nOptimizer = module.{name}"
+        )
+    module, _, name = target.replace(":", ".").rpartition(".")
+    return f"from {module} import {name} as Optimizer"
