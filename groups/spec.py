@@ -172,7 +172,8 @@ class _Parser:
         self.next += 1
         self.expect(")")
         text = self.tokens[start][0]
-        shared = text.isidentifier() and text not in self.named
+        # A name with brackets is a family (U1[half]), never a variable of the where clause.
+        shared = text.isidentifier() and text not in self.named and self.tokens[start + 1][0] != "["
         return Factor(text if shared else f"#{start}", axis, dual)
 
     def where(self) -> dict[str, Group]:
