@@ -41,9 +41,10 @@ class Status(enum.StrEnum):
 class Numeric:
     """How the implementation rounds when its parameters have one dtype.
 
-    ``defect_over_floor`` is the largest equivariance defect of the code as it runs, in units of the noise floor that its
-    parameter dtype alone would explain; ``relative_error`` is that defect relative to the size of the update. ``casts`` are
-    the lower precisions that the candidate was seen to compute in, ``stratum`` is where the worst defect was found.
+    ``defect_over_floor`` is the largest equivariance defect of the code as it runs, in units of the noise floor that
+    its parameter dtype alone would explain; ``relative_error`` is that defect relative to the size of the update.
+    ``casts`` are the lower precisions that the candidate was seen to compute in, ``stratum`` is where the worst defect
+    was found.
     """
 
     status: Status
@@ -57,9 +58,9 @@ class Numeric:
 class Evidence:
     """What stands behind a verdict.
 
-    ``witness`` is the witness document (see ``symcheck.probe.witness``) until a report is written; a report stores it in a
-    file of its own and replaces it by that file's path. ``defect`` and ``noise_floor`` are relative to the largest update.
-    ``shapes`` are the block shapes that were tried, or the witness's shape.
+    ``witness`` is the witness document (see ``symcheck.probe.witness``) until a report is written; a report stores it
+    in a file of its own and replaces it by that file's path. ``defect`` and ``noise_floor`` are relative to the
+    largest update. ``shapes`` are the block shapes that were tried, or the witness's shape.
     """
 
     certificate: str | None = None

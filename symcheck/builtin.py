@@ -1,0 +1,205 @@
+"""The optimizers that symcheck certifies without being asked for one: torch.optim and the reference rules.
+
+What to expect of each is derived, not typed in: an optimizer declares the largest group that it respects and its
+traits; a block's row of the table follows from whether that group contains the block's (``groups`` decides that).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from symcheck.claims import Claim, Expectation
+from symcheck.errors import UsageError
+from symcheck.result import Verdict
+from symcheck.target import Factory, Target, locate_in_module
+
+if TYPE_CHECKING:
+    from reference import Traits
+
+SUPPORTED = Expectation(Verdict.SUPPORTED)
+
+
+@dataclass(frozen=True)
+class TorchOptimizer:
+    """What one class of ``torch.optim`` is, independent of its configuration.
+
+    ``symmetry`` is the largest group on one matrix, empty where ``declined`` says why there is nothing to ask.
+    ``linear``: the update is linear in the gradients; ``keeps_range``: its columns stay in the span of theirs.
+    ``decay`` names the options that pull on the weights and how they enter. ``weight_scaled``: the size of the update
+    depends on the weights. ``matrices_only``: it refuses parameters that are not two-dimensional.
+    """
+
+    symmetry: str = ""
+    linear: bool = False
+    keeps_range: bool = False
+    decay: tuple[tuple[str, Literal["coupled", "decoupled"]], ...] = (("weight_decay", "coupled"),)
+    weight_scaled: bool = False
+    matrices_only: bool = False
+    declined: str = ""
+    configs: tuple[Mapping[str, object], ...] = ({},)
+
+    def traits(self, options: Mapping[str, object]) -> Traits:
+        """The traits of one configuration, given all constructor arguments with their defaults."""
+        from reference import Traits
+
+        modes = {mode for option, mode in self.decay if options.get(option)}
+        if options.get("decoupled_weight_decay") and "coupled" in modes:
+            modes = {"decoupled"}
+        weight_free = not modes and not self.weight_scaled
+        return Traits(
+            degree=None,  # eps and step-size bounds leave no exact degree: measured, not claimed
+            shift_equivariant=weight_free,
+            shift_quotient=weight_free or (not self.weight_scaled and (self.linear or modes == {"decoupled"})),
+            shift_insensitive=False,
+            horizontal=(self.linear or self.keeps_range) and weight_free,
+        )
+
+
+_COORDINATE_WISE = "SPerm(entries)"
+
+TORCH_OPTIM: Mapping[str, TorchOptimizer] = MappingProxyType(
+    {
+        "ASGD": TorchOptimizer(
+            "O(entries)",
+            linear=True,
+            decay=(("weight_decay", "coupled"), ("lambd", "decoupled")),
+            configs=({}, {"lambd": 0.0}),
+        ),
+        "Adadelta": TorchOptimizer(_COORDINATE_WISE),
+        # The update is scaled by the root mean square of the weights: invariant under rotations, not under a shift.
+        "Adafactor": TorchOptimizer(
+            "SPerm(rows) x SPerm(cols)", decay=(("weight_decay", "decoupled"),), weight_scaled=True
+        ),
+        "Adagrad": TorchOptimizer(_COORDINATE_WISE),
+        "Adam": TorchOptimizer(_COORDINATE_WISE, configs=({}, {"amsgrad": True}, {"weight_decay": 0.1})),
+        "AdamW": TorchOptimizer(
+            _COORDINATE_WISE, decay=(("weight_decay", "decoupled"),), configs=({}, {"weight_decay": 0.0})
+        ),
+        "Adamax": TorchOptimizer(_COORDINATE_WISE),
+        "LBFGS": TorchOptimizer(declined="step() needs a closure that re-evaluates the loss"),
+        "Muon": TorchOptimizer(
+            "O(rows) x O(cols)",
+            keeps_range=True,
+            decay=(("weight_decay", "decoupled"),),
+            matrices_only=True,
+            configs=({}, {"weight_decay": 0.0}),
+        ),
+        "NAdam": TorchOptimizer(_COORDINATE_WISE),
+        "RAdam": TorchOptimizer(_COORDINATE_WISE),
+        "RMSprop": TorchOptimizer(_COORDINATE_WISE, configs=({}, {"centered": True, "momentum": 0.9})),
+        "Rprop": TorchOptimizer(_COORDINATE_WISE, decay=()),
+        "SGD": TorchOptimizer(
+            "O(entries)",
+            linear=True,
+            configs=({}, {"momentum": 0.9, "nesterov": True}, {"momentum": 0.9, "weight_decay": 0.1}),
+        ),
+        "SparseAdam": TorchOptimizer(declined="takes sparse gradients only"),
+    }
+)
+"""Every optimizer of torch.optim that has been analysed; a newer one is certified without expectations."""
+
+
+def derived_claim(symmetry: str, traits: Traits, *, matrices_only: bool = False) -> Claim:
+    """The claim on every block of the table that follows from a rule's group and traits."""
+    from groups import BLOCKS
+    from symcheck.probe.names import PROPERTIES
+
+    answers = {
+        "shift_equivariance": (traits.shift_equivariant, "the update depends on the weights"),
+        "shift_quotient": (traits.shift_quotient, "the centred update depends on the weights"),
+        "shift_insensitivity": (traits.shift_insensitive, "the update does not remove a common row of the gradient"),
+        "horizontality": (traits.horizontal, "the update moves along the shift orbit"),
+    }
+    expectations: dict[tuple[str, str], Expectation] = {}
+    for name, block in BLOCKS.items():
+        if matrices_only and _is_stack(block):
+            for key in PROPERTIES if block.action.shift else ("equivariance",):
+                expectations[name, key] = Expectation(Verdict.ERROR, "takes two-dimensional parameters only")
+            continue
+        held = (contains(symmetry, name), f"its group {symmetry} does not contain the block's")
+        asked = {"equivariance": held} | (answers if block.action.shift else {})
+        for key, (holds, reason) in asked.items():
+            expectations[name, key] = SUPPORTED if holds else Expectation(Verdict.REFUTED, reason)
+    return Claim(symmetry=symmetry, degree=traits.degree, expectations=expectations)
+
+
+def _is_stack(block: Any) -> bool:
+    return any(len(shape) > 2 for shapes in block.shapes for shape in shapes)
+
+
+@functools.cache
+def contains(symmetry: str, block: str) -> bool:
+    """Whether ``symmetry`` (acting on every tensor by itself) contains the linear part of the block's action."""
+    from groups import BLOCKS, parse_action
+
+    return BLOCKS[block].action.linear <= parse_action(symmetry)
+
+
+def torch_claim(name: str, settings: Mapping[str, object]) -> Claim | None:
+    """What is claimed of ``torch.optim.<name>`` with these constructor arguments; None for one not analysed."""
+    import torch
+
+    from groups import BLOCKS
+    from symcheck.probe.names import plan
+
+    known = TORCH_OPTIM.get(name)
+    if known is None:
+        return None
+    if known.declined:
+        refused = Expectation(Verdict.DECLINED, known.declined)
+        return Claim(expectations={(q.block, q.property): refused for q in plan(tuple(BLOCKS), None, None)})
+    parameters = inspect.signature(getattr(torch.optim, name)).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return derived_claim(known.symmetry, known.traits({**defaults, **settings}), matrices_only=known.matrices_only)
+
+
+def torch_target(name: str, settings: Mapping[str, object]) -> Target:
+    """The target ``torch.optim.<name>`` with the claims for this configuration."""
+    return Target(f"torch.optim.{name}", locate_in_module("torch.optim", name), settings, torch_claim(name, settings))
+
+
+def rule_target(name: str, settings: Mapping[str, object]) -> Target:
+    """The target ``rule:<name>``; UsageError for a rule or hyper-parameter that does not exist."""
+    from reference import get_rule
+
+    try:
+        rule = get_rule(name, **{"lr": 0.1, **settings})
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from None
+
+    def locate() -> Factory:
+        import reference.optimizers
+
+        return reference.optimizers.OPTIMIZERS[name]
+
+    return Target(f"rule:{name}", locate, settings, derived_claim(rule.symmetry, rule.traits))
+
+
+RULE_CONFIGS: Mapping[str, tuple[Mapping[str, object], ...]] = MappingProxyType({})
+"""Configurations of a reference rule to certify beside its default one."""
+
+
+def builtin_targets() -> tuple[Target, ...]:
+    """Every configuration that ``certify`` without a TARGET runs: the reference rules, then torch.optim."""
+    from reference import RULES
+
+    rules = [rule_target(name, config) for name in RULES for config in ({}, *RULE_CONFIGS.get(name, ()))]
+    return (*rules, *(torch_target(name, config) for name in torch_names() for config in _configs(name)))
+
+
+def _configs(name: str) -> tuple[Mapping[str, object], ...]:
+    return TORCH_OPTIM[name].configs if name in TORCH_OPTIM else ({},)
+
+
+def torch_names() -> tuple[str, ...]:
+    """The optimizer classes that the installed torch has, e.g. ``AdamW``."""
+    import torch
+
+    from symcheck.target import is_optimizer_class
+
+    return tuple(sorted(name for name, value in vars(torch.optim).items() if is_optimizer_class(value)))

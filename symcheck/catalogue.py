@@ -1,0 +1,56 @@
+"""What ``symcheck list`` prints: names and one line on each. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from symcheck.errors import one_line
+
+Entries = list[tuple[str, str]]
+
+
+def rules() -> Entries:
+    """The reference rules: largest group by default, and source."""
+    from reference import RULES, get_rule
+
+    return [(f"rule:{name}", f"{get_rule(name).symmetry:<28} {one_line(RULES[name].source)}") for name in sorted(RULES)]
+
+
+def blocks() -> Entries:
+    """The block table: the action that each block's optimizer must respect."""
+    from groups import BLOCKS
+
+    return [(name, f"{block.action}  ({block.summary})") for name, block in BLOCKS.items()]
+
+
+def properties() -> Entries:
+    """Properties of a rule on a block, then contracts of an implementation."""
+    from symcheck.probe.names import CONTRACTS, PROPERTIES
+
+    return [*PROPERTIES.items(), *((name, f"contract: {text}") for name, text in CONTRACTS.items())]
+
+
+def optimizers() -> Entries:
+    """What can be certified by name: torch.optim, registered optimizers, installed plugins."""
+    from symcheck import registry
+    from symcheck.builtin import TORCH_OPTIM
+
+    entries = [(f"torch.optim.{name}", one.declined or one.symmetry) for name, one in TORCH_OPTIM.items()]
+    entries += [(name, "registered") for name in registry.registered()]
+    return entries + [(f"{plugin}:NAME", f"entry point {registry.ENTRY_POINTS}") for plugin in registry.plugins()]
+
+
+def groups() -> Entries:
+    """The families of groups that an action spec may name."""
+    from groups import FAMILIES
+
+    return [(name, one_line((group.__doc__ or "").strip().splitlines()[0])) for name, group in FAMILIES.items()]
+
+
+CATALOGUES: Mapping[str, Callable[[], Entries]] = {
+    "rules": rules,
+    "blocks": blocks,
+    "groups": groups,
+    "optimizers": optimizers,
+    "properties": properties,
+}

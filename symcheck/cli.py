@@ -1,0 +1,234 @@
+"""The command line. Bad input is one line on standard error and exit code 2; no traceback without ``--debug``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from symcheck import __version__
+from symcheck.errors import UsageError, describe_exception, one_line
+from symcheck.result import Result, Verdict
+
+if TYPE_CHECKING:
+    from symcheck.report import Report
+    from symcheck.run import Listener
+
+REPORT_FOLDER = Path("symcheck-report")
+_HINT = " (--debug shows where; please report it)"
+_HINT = " (--debug shows where; please report it)"
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is the contract's (0 as expected, 1 refuted, 2 input, 3 open, 4 internal)."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in argv
+    try:
+        code: object = cli.main(args=argv, prog_name="symcheck", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
+    except click.ClickException as error:
+        return _complain(one_line(error.format_message()), 2, debug)
+    except UsageError as error:
+        return _complain(one_line(error, 1000), 2, debug)
+    except (KeyboardInterrupt, click.Abort):
+        return _complain("interrupted", 3, debug)
+    except BrokenPipeError:
+        # The reader of our output is gone (`| head`); Python must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 3
+    except Exception as error:
+        return _complain(f"internal error: {describe_exception(error)}{'' if debug else _HINT}", 4, debug)
+
+
+def _complain(line: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"symcheck: {line}", file=sys.stderr)
+    return code
+
+
+_debug = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="symcheck")
+def cli() -> None:
+    """Certify whether an optimizer respects the symmetry of the weights it updates.
+
+    A TARGET is torch.optim.AdamW, pkg.mod:Name, path/file.py:Name, rule:row_norm, or a registered name.
+
+    Exit codes: 0 as expected, 1 refuted or a claim contradicted, 2 unusable input, 3 declined or incomplete,
+    4 internal error.
+    """
+
+
+@cli.command()
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option("--block", multiple=True, metavar="B", help="Only this block (see: symcheck list blocks). Repeatable.")
+@click.option("--property", "properties", multiple=True, metavar="P", help="Only this property. Repeatable.")
+@click.option("--action", metavar="SPEC", help='Another action than the block\'s, e.g. "O(rows) x O(cols)".')
+@click.option("--set", "settings", multiple=True, metavar="K=V", help="Constructor argument. Repeatable.")
+@click.option("--dtype", multiple=True, metavar="D", help="Precision for the numeric column. Repeatable.")
+@click.option("--budget", default="ci", show_default=True, metavar="quick|ci|full", help="How hard to search.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
+@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds per candidate.")
+@click.option("--json", "json_path", metavar="F", help="Write the JSON report to F, or to standard output (-).")
+@click.option("--html", "html_path", metavar="F", help="Write the HTML report to F.")
+@_debug
+def certify(
+    targets: tuple[str, ...],
+    block: tuple[str, ...],
+    properties: tuple[str, ...],
+    action: str | None,
+    settings: tuple[str, ...],
+    dtype: tuple[str, ...],
+    budget: str,
+    seed: int,
+    time_limit: float | None,
+    json_path: str | None,
+    html_path: str | None,
+    debug: bool,
+) -> int:
+    """Test every property of every requested block; no TARGET: all reference rules and torch.optim.
+
+    Writes symcheck-report/report.json and report.html unless --json or --html says otherwise, and a file for every
+    witness beside them.
+    """
+    from symcheck.run import Request
+    from symcheck.run import run as run_request
+    from symcheck.target import parse_settings
+
+    request = Request(
+        blocks=block or None,
+        properties=properties or None,
+        action=action,
+        dtypes=dtype or Request.dtypes,
+        budget=budget,
+        seed=seed,
+        time_limit=time_limit,
+    )
+    with _progress() as listener:
+        report = run_request(targets, parse_settings(settings), request, listener)
+    written = _write(report, json_path, html_path)
+    _show(report)
+    for path in written:
+        click.echo(f"report: {path}", err=True)
+    if report.failures:
+        text = "\n".join(report.failures) if debug else one_line(report.failures[0].strip().splitlines()[-1])
+        click.echo(
+            f"symcheck: internal error: {text}{'' if debug else ' (--debug shows where; please report it)'}", err=True
+        )
+    return report.exit_code
+
+
+def _write(report: Report, json_path: str | None, html_path: str | None) -> list[str]:
+    """Write what was asked for (nothing in particular: both, in the report folder); returns the paths."""
+    if json_path is None and html_path is None:
+        json_path, html_path = str(REPORT_FOLDER / "report.json"), str(REPORT_FOLDER / "report.html")
+    written = []
+    try:
+        if json_path == "-":
+            import json
+
+            report.write_witnesses(REPORT_FOLDER, base=Path())
+            click.echo(json.dumps(report.to_dict(), indent=1, allow_nan=False))
+        elif json_path is not None:
+            report.to_json(json_path)
+            written.append(json_path)
+        if html_path is not None:
+            report.write_witnesses(Path(html_path).parent)
+            report.to_html(html_path)
+            written.append(html_path)
+    except OSError as error:
+        raise UsageError(f"{error.filename}: the report cannot be written ({error.strerror})") from error
+    return written
+
+
+def _show(report: Report) -> None:
+    """The tables: on standard output if someone looks at it, else on standard error."""
+    from symcheck.table import plain_text, print_rich
+
+    stream = sys.stdout if sys.stdout.isatty() else sys.stderr
+    if stream.isatty():
+        from rich.console import Console
+
+        print_rich(report, Console(file=stream, highlight=False))
+    else:
+        print(plain_text(report), file=stream)
+
+
+@contextmanager
+def _progress() -> Iterator[Listener]:
+    """A listener that shows progress on standard error: a bar on a terminal, else a line per candidate."""
+
+    def line(*, done: int, total: int, target: str, results: Sequence[Result]) -> None:
+        click.echo(f"[{done}/{total}] {target}: {_tally(results)}", err=True)
+
+    if not sys.stderr.isatty():
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
+    # No refreshing thread: candidates are forked from this process, and a thread's locks would be forked with it.
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as progress:
+        bar = progress.add_task("starting", total=None)
+
+        def show(*, done: int, total: int, target: str, results: Sequence[Result]) -> None:
+            progress.update(bar, completed=done, total=total, description=f"{target}: {_tally(results)}")
+            progress.refresh()
+
+        progress.refresh()
+        yield show
+
+
+def _tally(results: Sequence[Result]) -> str:
+    counts = {verdict: sum(result.verdict is verdict for result in results) for verdict in Verdict}
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+
+
+@cli.command()
+@click.argument("witnesses", nargs=-1, required=True, metavar="WITNESS...")
+@_debug
+def replay(witnesses: tuple[str, ...], debug: bool) -> int:
+    """Execute witness files again; exit code 0 if every defect is there, 1 if one is not."""
+    from symcheck.witness import replay_file
+
+    outcomes = [(path, replay_file(path)) for path in witnesses]
+    for path, outcome in outcomes:
+        click.echo(f"{path}: {'confirmed' if outcome.confirmed else 'NOT confirmed'}\n{outcome.text}")
+    return 0 if all(outcome.confirmed for _, outcome in outcomes) else 1
+
+
+@cli.command()
+@click.argument("witness", metavar="WITNESS")
+@_debug
+def repro(witness: str, debug: bool) -> None:
+    """Print a short script that shows the defect and needs only torch."""
+    from symcheck.witness import script_of
+
+    click.echo(script_of(witness), nl=False)
+
+
+@cli.command(name="list")
+@click.argument("what", type=click.Choice(["rules", "blocks", "groups", "optimizers", "properties"]))
+@_debug
+def list_(what: str, debug: bool) -> None:
+    """Print the names there are, each with a line that explains it."""
+    from symcheck.catalogue import CATALOGUES
+
+    entries = CATALOGUES[what]()
+    width = max((len(name) for name, _ in entries), default=0)
+    for name, text in entries:
+        click.echo(f"{name:<{width}}  {text}".rstrip())
