@@ -336,8 +336,10 @@ def product_action(
         if "entries" in axes and (len(axes) > 1 or shift):
             raise ValueError(f"entries{where} are all axes at once; no other factor or shift can stand beside them")
         for factor in live:
-            if shift and factor.axis == "rows" and not groups[factor.variable] <= Stab1:
-                raise ValueError(f"Shift(rows){where} needs rows in Stab1 (A 1 = 1), got {groups[factor.variable]}")
+            if shift and factor.axis in ("rows", "experts") and not groups[factor.variable] <= Stab1:
+                raise ValueError(
+                    f"Shift(rows){where} needs {factor.axis} in Stab1 (A 1 = 1), got {groups[factor.variable]}"
+                )
         for factor in live:
             place = factor.axis if len(tensors) == 1 else f"{tensor}.{factor.axis}"
             name = factor.variable if uses.count(factor.variable) > 1 else place

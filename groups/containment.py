@@ -5,7 +5,6 @@ from __future__ import annotations
 from groups.action import Action, Factor, ProductAction
 from groups.experts import ExpertAction
 from groups.group import Group
-from groups.matrix_group import MatrixGroup
 from groups.order import BLOCK_DIAGONAL_CLOSED
 from groups.permutation import Perm
 
@@ -64,7 +63,7 @@ def _follows(small: ProductAction, group: Group, uses: list[tuple[int, Factor]])
     swaps = {factor.dual != use.dual for factor, (_, use) in zip(found, uses, strict=True)}
     if len(swaps) > 1 and not inner.is_orthogonal:
         return False
-    if swaps == {True} and isinstance(group, MatrixGroup) and not inner.is_orthogonal:
+    if swaps == {True} and not group.is_self_dual and not inner.is_orthogonal:
         return False
     return inner <= group
 

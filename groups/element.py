@@ -73,8 +73,8 @@ class Element:
         """The element with this float64 matrix (copied).
 
         ``orthogonal`` says that the matrix was made orthogonal to rounding, so that its inverse is its transpose.
-        Without it the matrix must be well enough conditioned to invert: ValueError if ``n eps cond >= 1``, where Gaussian
-        elimination keeps no correct digit (Higham, Accuracy and Stability, section 9.3).
+        Without it the matrix must be well enough conditioned to invert: ValueError if ``n eps cond >= 1``, where
+        Gaussian elimination keeps no correct digit (Higham, Accuracy and Stability, section 9.3).
         """
         matrix = np.array(array, dtype=np.float64)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterable
+from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -15,10 +17,7 @@ if TYPE_CHECKING:
 
 
 class Group(abc.ABC):
-    """A family of matrix groups ``G(n)``, such as ``O`` or ``Perm``; a value, printed as its name in spec strings.
-
-    Every family here is closed under transposition, except user-defined ones, which may not be.
-    """
+    """A family of matrix groups ``G(n)``, such as ``O`` or ``Perm``; a value, printed as its name in spec strings."""
 
     is_orthogonal: ClassVar[bool]
     """Whether every element is orthogonal, so that the dual action is the action itself."""
@@ -41,9 +40,24 @@ class Group(abc.ABC):
         self.check_size(n)
         return ()
 
-    @abc.abstractmethod
     def exact(self, n: int) -> tuple[Element, ...]:
         """A few exact elements other than the identity, the dyadic ones first; empty if ``G(n)`` is trivial."""
+        self.check_size(n)
+        found = dict.fromkeys(element for element in self._exact(n) if not element.is_identity)
+        return tuple(sorted(found, key=lambda element: not element.is_dyadic))
+
+    @abc.abstractmethod
+    def _exact(self, n: int) -> Iterable[Element]: ...
+
+    @property
+    def summary(self) -> str:
+        """One line that says what the group is."""
+        return (type(self).__doc__ or "").strip().partition("\n")[0]
+
+    @property
+    def is_self_dual(self) -> bool:
+        """Whether the inverse transposes of the elements are again elements, for every size."""
+        return True
 
     @abc.abstractmethod
     def _contains(self, element: Element) -> bool: ...
@@ -118,10 +132,10 @@ def rounding_bound(n: int) -> float:
     return float(4 * n**2.5 * np.finfo(np.float64).eps)
 
 
-def monomial(element: Element) -> list[tuple[int, object]] | None:
+def monomial(element: Element) -> list[tuple[int, Fraction | float]] | None:
     """The ``(column, value)`` of the one non-zero entry of each row if the columns are all different, else None."""
     if element.rows is not None:
-        entries: list[list[tuple[int, object]]] = [list(row) for row in element.rows]
+        entries: list[list[tuple[int, Fraction | float]]] = [list(row) for row in element.rows]
     else:
         entries = [[(int(j), row[j].item()) for j in np.flatnonzero(row)] for row in element.matrix]
     if any(len(row) != 1 for row in entries) or len({row[0][0] for row in entries}) != element.size:

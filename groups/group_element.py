@@ -151,7 +151,7 @@ class ProductElement(GroupElement):
         values = tuple(a @ b for a, b in zip(self.values, other.values, strict=True))
         # rho(g)(W + 1 c^T) = rho(g) W + 1 (B c)^T with B the column matrix of g, because the row matrix fixes 1.
         translations: tuple[Any, ...] = tuple(
-            None if c is None or d is None else tuple(x + y for x, y in zip(c, self._turn(k, d), strict=True))
+            None if c is None or d is None else _sum(c, self._turn(k, d))
             for k, (c, d) in enumerate(zip(self.translations, other.translations, strict=True))
         )
         return ProductElement(self.action, self.shapes, values, translations)
@@ -231,6 +231,11 @@ class ExpertElement(GroupElement):
             "experts": matrix_to_json(self.permutation),
             "inner": [g.to_json() for g in self.inner],
         }
+
+
+def _sum(left: Translation, right: Translation) -> tuple[Any, ...]:
+    pairs: zip[tuple[Any, Any]] = zip(left, right, strict=True)
+    return tuple(x + y for x, y in pairs)
 
 
 def _columns(permutation: Element) -> list[int]:

@@ -50,7 +50,8 @@ def orthogonal(n: int, count: int, rng: torch.Generator) -> torch.Tensor:
     arXiv math-ph/0609050).
     """
     q, r = torch.linalg.qr(_normal((count, n, n), rng))
-    return q * torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).unsqueeze(-2)
+    signs = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)
+    return torch.as_tensor(q * signs.unsqueeze(-2))
 
 
 def complement_of_ones(n: int, device: torch.device) -> torch.Tensor:

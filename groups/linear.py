@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
@@ -42,17 +43,14 @@ class _PositiveScale(Group):
     def lie_algebra(self, n: int) -> tuple[FloatArray, ...]:
         return tuple(_unit(n, i, i) for i in range(n))
 
-    def exact(self, n: int) -> tuple[Element, ...]:
-        self.check_size(n)
+    def _exact(self, n: int) -> Iterable[Element]:
         spread = {i: Fraction(2) ** (i % 4 - 1) for i in range(n)}
         patterns = ({0: 2}, dict.fromkeys(range(n), 2), spread, {n - 1: Fraction(3, 2)})
-        return tuple(
-            element for element in (moves.scaling(n, pattern) for pattern in patterns) if not element.is_identity
-        )
+        return (moves.scaling(n, pattern) for pattern in patterns)
 
     def _contains(self, element: Element) -> bool:
         entries = monomial(element)
-        return entries is not None and all(i == j and value > 0 for i, (j, value) in enumerate(entries))  # type: ignore[operator]
+        return entries is not None and all(i == j and value > 0 for i, (j, value) in enumerate(entries))
 
     def _moves(self, n: int) -> list[SearchStrategy[Element]]:
         return [moves.positive_scalings(n)]
@@ -80,7 +78,7 @@ class _Scale(Group):
     def lie_algebra(self, n: int) -> tuple[FloatArray, ...]:
         return PositiveScale.lie_algebra(n)
 
-    def exact(self, n: int) -> tuple[Element, ...]:
+    def _exact(self, n: int) -> Iterable[Element]:
         positive = PositiveScale.exact(n)
         return (positive[0], moves.scaling(n, {0: -1}), moves.scaling(n, {0: -2}), *positive[1:])
 
@@ -115,7 +113,7 @@ class _GL(Group):
     def lie_algebra(self, n: int) -> tuple[FloatArray, ...]:
         return tuple(_unit(n, i, j) for i in range(n) for j in range(n))
 
-    def exact(self, n: int) -> tuple[Element, ...]:
+    def _exact(self, n: int) -> Iterable[Element]:
         if n == 1:
             return Scale.exact(1)
         steps = (moves.shear(n, 0, 1, Fraction(1)), moves.shear(n, n - 1, 0, Fraction(-1, 2)))
@@ -128,7 +126,7 @@ class _GL(Group):
             steps[1],
             cyclic_shear,
         )
-        return tuple(dict.fromkeys((*found, moves.scaling(n, {0: Fraction(3, 2)}) @ steps[1])))
+        return (*found, moves.scaling(n, {0: Fraction(3, 2)}) @ steps[1])
 
     def _contains(self, element: Element) -> bool:
         return True  # an Element is invertible

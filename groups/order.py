@@ -8,9 +8,10 @@ from types import MappingProxyType
 
 from groups.group import Group
 from groups.linear import GL, PositiveScale, Scale
-from groups.matrix_group import MatrixGroup, Span
+from groups.matrix_group import MatrixGroup
 from groups.orthogonal import U1_HALF, U1_INTERLEAVED, O, Stab1
 from groups.permutation import Cyclic, Perm, Sign, SPerm, Trivial
+from groups.rational import Span
 from groups.wreath import Wreath
 
 FAMILIES: Mapping[str, Group] = MappingProxyType(
@@ -56,14 +57,14 @@ def is_subfamily(small: Group, large: Group) -> bool:
     """Whether ``small(n)`` is a subgroup of ``large(n)`` wherever both exist. False also where that is not known."""
     if small in (Trivial, large) or large == GL:
         return True
+    if isinstance(small, MatrixGroup):
+        return _matrix_group_below(small, large)
     if isinstance(small, Wreath):
         return _wreath_below(small, large)
     if isinstance(large, Wreath):
         if large.blocks == 1:
             return is_subfamily(small, large.inner)
         return small in _DIAGONAL and is_subfamily(small, large.inner)
-    if isinstance(small, MatrixGroup):
-        return _matrix_group_below(small, large)
     return any(large == group for group in _above(small))
 
 
@@ -90,7 +91,6 @@ def _matrix_group_below(small: MatrixGroup, large: Group) -> bool:
         return False
     if not isinstance(large, MatrixGroup) and not all(map(large.contains, small.discrete)):
         return False
-    span = Span()
-    for x in large.lie_algebra(small.size):
-        span.add([Fraction(value) for value in x.ravel().tolist()])
+    # The bases of the built-in families have small integer entries, so this is exact.
+    span = Span([Fraction(value) for value in x.ravel().tolist()] for x in large.lie_algebra(small.size))
     return all(span.contains([value for row in x for value in row]) for x in small.basis)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from groups import moves
-from groups.element import Element, FloatArray, product
+from groups.element import Element, FloatArray, block_diagonal
 from groups.group import Group, is_orthogonal, rounding_bound
 from groups.permutation import Perm, SPerm
 
@@ -29,9 +29,15 @@ def rotation_generator(n: int, *planes: tuple[int, int]) -> FloatArray:
     return matrix
 
 
+def _repeated(block: Element, n: int) -> Element:
+    """The block on the diagonal as often as it fits, then ones."""
+    times, rest = divmod(n, block.size)
+    return block_diagonal([block] * times + [Element.identity(1)] * rest)
+
+
 def _hadamards(n: int) -> Element:
-    """Hadamard blocks on all consecutive quadruples of coordinates that fit; needs ``n >= 4``."""
-    return product((moves.hadamard(n, range(i, i + 4)) for i in range(0, n - 3, 4)), n)
+    """Hadamard blocks on all consecutive quadruples of coordinates that fit."""
+    return _repeated(moves.hadamard(4, range(4)), n)
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,7 @@ class _O(Group):
     def lie_algebra(self, n: int) -> tuple[FloatArray, ...]:
         return tuple(rotation_generator(n, plane) for plane in combinations(range(n), 2))
 
-    def exact(self, n: int) -> tuple[Element, ...]:
-        self.check_size(n)
+    def _exact(self, n: int) -> Iterable[Element]:
         found = [moves.scaling(n, {0: -1}), *Perm.generators(n)[:1]]
         if n >= 4:
             blocks = _hadamards(n)
@@ -61,11 +66,11 @@ class _O(Group):
             found += [moves.hadamard(n, range(4)), blocks @ signed_cycle @ blocks]
         if n >= 2:
             cosine, sine = moves.PYTHAGOREAN[0]
-            turns = [moves.rotation(n, i, i + 1, cosine, sine) for i in range(0, n - 1, 2)]
-            found += [turns[0], product(turns, n) @ moves.cycle(n)]
+            found += [moves.rotation(n, 0, 1, cosine, sine)]
+            found += [_repeated(moves.rotation(2, 0, 1, cosine, sine), n) @ moves.cycle(n)]
         if n >= 3:
             found += [moves.reflection(n, {0: 1, 1: 1, n - 1: 1})]
-        return tuple(dict.fromkeys(found))
+        return found
 
     def _contains(self, element: Element) -> bool:
         return is_orthogonal(element)
@@ -102,17 +107,15 @@ class _Stab1(Group):
     def lie_algebra(self, n: int) -> tuple[FloatArray, ...]:
         return tuple(rotation_generator(n, (0, j), (j, k), (k, 0)) for j, k in combinations(range(1, n), 2))
 
-    def exact(self, n: int) -> tuple[Element, ...]:
+    def _exact(self, n: int) -> Iterable[Element]:
         found = list(Perm.generators(n))
         if n >= 4:
-            halves = product(
-                (moves.reflection(n, _signed(range(i, i + 4), (1, 1, -1, -1))) for i in range(0, n - 3, 4)), n
-            )
+            halves = _repeated(moves.reflection(4, _signed(range(4), (1, 1, -1, -1))), n)
             found += [moves.reflection(n, {0: 1, 1: 1, 2: -1, 3: -1}), halves @ moves.cycle(n) @ halves]
         if n >= 3:
             turn = moves.reflection(n, {0: 1, 1: 1, n - 1: -2})
             found += [turn, turn @ moves.reflection(n, {0: -2, 1: 1, n - 1: 1})]
-        return tuple(dict.fromkeys(found))
+        return found
 
     def _contains(self, element: Element) -> bool:
         if not is_orthogonal(element):
@@ -172,26 +175,26 @@ class _U1(Group):
     def lie_algebra(self, n: int) -> tuple[FloatArray, ...]:
         return tuple(rotation_generator(n, plane) for plane in self.planes(n))
 
-    def exact(self, n: int) -> tuple[Element, ...]:
+    def _exact(self, n: int) -> Iterable[Element]:
         planes = self.planes(n)
         turns = [(Fraction(0), Fraction(1)), (Fraction(-1), Fraction(0)), moves.PYTHAGOREAN[0]]
         single = [moves.rotation(n, *planes[0], *turn) for turn in turns]
-        mixed = [moves.rotation(n, *plane, *turns[k % 3]) for k, plane in enumerate(planes)]
-        return tuple(dict.fromkeys((*single, product(mixed, n))))
+        # All planes at once, by different angles.
+        mixed = [moves.rotation(2, 0, 1, *turns[k % 3]) for k in range(len(planes))]
+        order = moves.permutation([index for plane in planes for index in plane])
+        return (*single, order @ block_diagonal(mixed) @ ~order)
 
     def _contains(self, element: Element) -> bool:
         if not is_orthogonal(element):
             return False
-        entries: dict[tuple[int, int], Fraction | float]
-        if element.rows is not None:
-            entries = {(i, j): value for i, row in enumerate(element.rows) for j, value in row}
-        else:
-            entries = {(int(i), int(j)): element.matrix[i, j] for i, j in np.argwhere(element.matrix)}
-        for i, j in self.planes(element.size):
-            cosine, sine = entries.pop((i, i), 0), entries.pop((j, i), 0)
-            if entries.pop((j, j), 0) != cosine or entries.pop((i, j), 0) != -sine:
-                return False
-        return not entries
+        planes = self.planes(element.size)
+        order = [index for plane in planes for index in plane]
+        blocks = element.matrix[np.ix_(order, order)].reshape(len(planes), 2, len(planes), 2)
+        own = blocks[range(len(planes)), :, range(len(planes)), :]
+        if np.count_nonzero(own) < np.count_nonzero(element.matrix):
+            return False
+        # An orthogonal 2 x 2 block is a rotation exactly if its determinant is 1, otherwise that is -1.
+        return bool((np.linalg.det(own) > 0).all())
 
     def _moves(self, n: int) -> list[SearchStrategy[Element]]:
         import hypothesis.strategies as st

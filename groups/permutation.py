@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -29,8 +30,7 @@ class _Trivial(Group):
         self.check_size(n)
         return ()
 
-    def exact(self, n: int) -> tuple[Element, ...]:
-        self.check_size(n)
+    def _exact(self, n: int) -> Iterable[Element]:
         return ()
 
     def _contains(self, element: Element) -> bool:
@@ -60,9 +60,8 @@ class _Cyclic(Group):
         self.check_size(n)
         return (moves.cycle(n),) if n > 1 else ()
 
-    def exact(self, n: int) -> tuple[Element, ...]:
-        self.check_size(n)
-        return tuple(moves.cycle(n, shift) for shift in sorted({1, n // 2, n - 1}) if 0 < shift < n)
+    def _exact(self, n: int) -> Iterable[Element]:
+        return (moves.cycle(n, shift) for shift in (1, n // 2, n - 1))
 
     def _contains(self, element: Element) -> bool:
         entries = monomial(element)
@@ -96,9 +95,8 @@ class _Perm(Group):
         self.check_size(n)
         return tuple(dict.fromkeys((moves.transposition(n, 0, 1), moves.cycle(n)))) if n > 1 else ()
 
-    def exact(self, n: int) -> tuple[Element, ...]:
-        reversal = moves.permutation(range(n - 1, -1, -1))
-        return tuple(dict.fromkeys((*self.generators(n), reversal))) if n > 1 else ()
+    def _exact(self, n: int) -> Iterable[Element]:
+        return (*self.generators(n), moves.permutation(range(n - 1, -1, -1)))
 
     def _contains(self, element: Element) -> bool:
         entries = monomial(element)
@@ -128,10 +126,9 @@ class _Sign(Group):
         self.check_size(n)
         return tuple(moves.scaling(n, {i: -1}) for i in range(n))
 
-    def exact(self, n: int) -> tuple[Element, ...]:
-        self.check_size(n)
+    def _exact(self, n: int) -> Iterable[Element]:
         patterns = ({0: -1}, dict.fromkeys(range(n), -1), dict.fromkeys(range(0, n, 2), -1), {n - 1: -1})
-        return tuple(dict.fromkeys(moves.scaling(n, pattern) for pattern in patterns))
+        return (moves.scaling(n, pattern) for pattern in patterns)
 
     def _contains(self, element: Element) -> bool:
         entries = monomial(element)
@@ -160,9 +157,9 @@ class _SPerm(Group):
     def generators(self, n: int) -> tuple[Element, ...]:
         return (moves.scaling(n, {0: -1}), *Perm.generators(n))
 
-    def exact(self, n: int) -> tuple[Element, ...]:
+    def _exact(self, n: int) -> Iterable[Element]:
         alternating = moves.scaling(n, dict.fromkeys(range(0, n, 2), -1))
-        return tuple(dict.fromkeys((*self.generators(n), alternating @ moves.cycle(n), *Sign.exact(n)[:2])))
+        return (*self.generators(n), alternating @ moves.cycle(n), *Sign.exact(n)[:2])
 
     def _contains(self, element: Element) -> bool:
         entries = monomial(element)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,10 @@ class Wreath(Group):
     @property
     def is_orthogonal(self) -> bool:  # type: ignore[override]
         return self.inner.is_orthogonal
+
+    @property
+    def is_self_dual(self) -> bool:
+        return self.inner.is_self_dual
 
     @property
     def is_finite(self) -> bool:  # type: ignore[override]
@@ -88,7 +93,7 @@ class Wreath(Group):
                 basis.append(matrix)
         return tuple(basis)
 
-    def exact(self, n: int) -> tuple[Element, ...]:
+    def _exact(self, n: int) -> Iterable[Element]:
         part = self._part(n)
         inner = self.inner.exact(part)
         tops = [self._lift(t, part) for t in self.top.exact(self.blocks)]
@@ -96,7 +101,7 @@ class Wreath(Group):
         if inner:
             every = block_diagonal([inner[k % len(inner)] for k in range(self.blocks)])
             found += [every, *(every @ top for top in tops[:1])]
-        return tuple(sorted(dict.fromkeys(found), key=lambda element: not element.is_dyadic))
+        return found
 
     def split(self, element: Element) -> tuple[Element, tuple[Element, ...]] | None:
         """The block permutation and the element that lands in each block row, or None if it has no such form."""
