@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 REPORT_FOLDER = Path("symcheck-report")
 _HINT = " (--debug shows where; please report it)"
-_HINT = " (--debug shows where; please report it)"
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

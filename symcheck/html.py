@@ -27,7 +27,6 @@ tbody th { font-weight: 500; }
 .proved { background: #b9e6c4; } .supported { background: #e2f5e6; } .refuted { background: #fbdcd9; }
 .vacuous { background: #fdf0c8; } .declined { background: #eceff3; } .error { background: #f1dcf6; }
 .environment, .legend { color: #57606a; } .legend, .detail { white-space: pre-wrap; }
-
 .legend { font-family: monospace; }
 </style>
 </head>

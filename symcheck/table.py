@@ -103,7 +103,6 @@ def _detailed(results: Sequence[Result]) -> Grid:
 def _survey(configurations: Sequence[Sequence[Result]]) -> list[Grid]:
     """Equivariance by block, the shift properties, the contracts: one row per configuration each."""
     contracts = _distinct(r.property for rs in configurations for r in rs if r.block == ALL)
-    contracts = _distinct(r.property for rs in configurations for r in rs if r.block == ALL)
     blocks = _distinct(r.block for rs in configurations for r in rs if r.property == "equivariance")
     others = _distinct(
         r.property for rs in configurations for r in rs if r.property != "equivariance" and r.block != ALL
