@@ -75,7 +75,7 @@ class RuleBasedOptimizer(torch.optim.Optimizer):
         super().add_param_group(param_group)
         try:
             for parameter in self.param_groups[-1]["params"]:
-                _check_parameter(rule, parameter)
+                check_parameter(rule, parameter)
         except ValueError:
             self.param_groups.pop()
             raise
@@ -227,10 +227,11 @@ class RuleOptimizer(RuleBasedOptimizer):
 
 def from_rule(rule: Rule) -> Callable[..., RuleOptimizer]:
     """A factory of optimizers of ``rule``: ``from_rule(rule)(params)``; keywords override its hyper-parameters."""
-    return functools.partial(OPTIMIZERS[rule.name], **_hyper(rule))
+    return functools.partial(OPTIMIZERS[rule.name], **hyper_parameters(rule))
 
 
-def _hyper(rule: Rule) -> dict[str, Any]:
+def hyper_parameters(rule: Rule) -> dict[str, Any]:
+    """The hyper-parameters of a rule by name."""
     return {field.name: getattr(rule, field.name) for field in dataclasses.fields(rule)}
 
 
@@ -240,7 +241,7 @@ def _hyper_names(rule_type: type[Rule]) -> tuple[str, ...]:
 
 
 def _default_hyper(rule_type: type[Rule]) -> dict[str, Any]:
-    return _hyper(rule_type())  # type: ignore[call-arg]  # every registered rule has a default lr
+    return hyper_parameters(rule_type())  # type: ignore[call-arg]  # every registered rule has a default lr
 
 
 def _as_matrices(tensor: Tensor) -> Tensor:
@@ -279,18 +280,20 @@ def _initial_state(rule: Rule, parameter: Tensor, device: torch.device | str) ->
     }
 
 
-def _check_parameter(rule: Rule, parameter: Tensor) -> None:
-    """ValueError if the rule cannot step the parameter."""
+def check_parameter(rule: Rule, parameter: Tensor) -> None:
+    """ValueError, one line with rule and shape, if the rule cannot step the parameter."""
     shape = tuple(parameter.shape)
     if parameter.dtype not in _COMPUTE:
         raise ValueError(
             f"rule {rule.name!r} steps real floating-point parameters, got {parameter.dtype} of shape {shape}"
         )
-    if rule.min_ndim == 2 and parameter.ndim not in (2, 3):
+    if rule.min_ndim >= 2 and parameter.ndim not in range(rule.min_ndim, 4):
+        wanted = "matrices and stacks of matrices" if rule.min_ndim == 2 else "stacks of matrices"
         raise ValueError(
-            f"rule {rule.name!r} steps matrices and stacks of matrices, got a parameter of shape {shape}; "
+            f"rule {rule.name!r} steps {wanted}, got a parameter of shape {shape}; "
             "give it to another optimizer or reshape it"
         )
+    rule.init(torch.empty(shape, device="meta"))  # the rule's own opinion of the shape, before it is seen as matrices
     _initial_state(rule, parameter, "meta")
 
 
