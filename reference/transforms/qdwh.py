@@ -55,6 +55,9 @@ def qdwh(x: Any, max_iterations: int) -> Any:
     forget it; two of them (a default of the polargrad repository) leave singular values between 0.2 and 0.8 and a map
     that is equivariant under ``SPerm x SPerm`` alone. The source goes on until two iterates agree; here the number of
     steps depends on the dtype only, so that a batch needs no data-dependent branch.
+
+    Exact zero singular values stay zero, but the iteration lifts anything above machine epsilon times the norm towards
+    one: on a rank-deficient matrix it turns rounding noise into directions of visible size, where `polar` cuts it off.
     """
     xp = array_namespace(x)
     wide = x.shape[-2] < x.shape[-1]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from array_api_compat import array_namespace
 
-from reference.orthogonalizers import ORTHOGONALIZERS
+from reference.orthogonalizers import ORTHOGONALIZERS, without_eps
 from reference.transforms.arrays import inner
 from reference.transforms.inverse_root import coupled_inverse_root
 from reference.transforms.polar import damped_polar
@@ -22,13 +22,14 @@ def spectral_factor(m: Any, *, side: Side, backend: Backend, eps: float, steps: 
 
     ``exact``: from the SVD of ``m``. ``polar_express``, ``newton_schulz``: by ``steps`` coupled iterations on the
     damped Gram matrix of that side, as the paper's code; unconverged, the two sides differ through the Frobenius norm
-    of ``eps I``. ``gram_newton_schulz``: the orthogonaliser of the paper's ``*_GramNS`` variants, which uses neither
-    ``eps`` nor ``side``.
+    of ``eps I``. ``gram_newton_schulz``: the orthogonaliser of the paper's ``*_GramNS`` variants, which ignores
+    ``side`` and has an eps of its own (zero if ``eps`` is).
     """
     if backend == "exact":
         return damped_polar(m, eps)
     if backend == "gram_newton_schulz":
-        return ORTHOGONALIZERS["gram_newton_schulz"](m)
+        method = ORTHOGONALIZERS["gram_newton_schulz"]
+        return (method if eps else without_eps(method))(m)
     mt = array_namespace(m).matrix_transpose(m)
     if side == "right":
         return m @ coupled_inverse_root(mt @ m, eps=eps, method=backend, steps=steps)

@@ -1,0 +1,376 @@
+"""Every configuration of every rule: one code on all array libraries, purity, the claimed group and traits, no more."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import re
+import subprocess
+import sys
+from typing import Any
+
+import array_api_strict
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from groups import parse_action
+from reference import RULES, Rule, get_rule
+from reference.orthogonalizers import QDWH, NewtonSchulz, Orthogonalizer, get_orthogonalizer
+from reference.trajectory import trajectory
+from reference.transforms.polynomials import POLAR_EXPRESS
+from reference.variants import VARIANTS
+
+EPS = float(np.finfo(np.float64).eps)
+STEPS = 4
+SHAPES = ((6, 4), (4, 6), (4, 4))
+EXPERTS = 3
+
+every_variant = pytest.mark.parametrize("rule", VARIANTS.values(), ids=VARIANTS.keys())
+
+
+def stored(rule: Rule, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (EXPERTS, *shape) if rule.min_ndim == 3 else shape
+
+
+def data(shape: tuple[int, ...], seed: int = 0, *, centred: bool = False) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A weight and gradients that stay near one well-conditioned matrix, as momentum does: no cancellation by luck."""
+    rng = np.random.default_rng(seed)
+    base = rng.normal(size=shape)
+    u, _, vt = np.linalg.svd(base, full_matrices=False)
+    base = (u * np.linspace(1.0, 2.0, u.shape[-1])) @ vt
+    grads = [base + 0.05 * rng.normal(size=shape) for _ in range(STEPS)]
+    if centred:
+        grads = [grad - grad.mean(axis=-2, keepdims=True) for grad in grads]
+    return rng.normal(size=shape), grads
+
+
+def method_of(rule: Rule) -> Orthogonalizer:
+    name = "gram_newton_schulz" if hasattr(rule, "backend") else getattr(rule, "orthogonalizer", "exact")
+    return get_orthogonalizer(name)
+
+
+def slope(rule: Rule) -> float:
+    """How much the rule's iteration magnifies rounding in the directions of the smallest singular values.
+
+    A composed quintic has slope ``prod a`` at zero. A coupled iteration multiplies its rounding, of size ``eps |Y|``,
+    by ``Z``, which grows to ``prod a``, and then by the same slope again.
+    """
+    if getattr(rule, "backend", "exact") in ("polar_express", "newton_schulz"):
+        return math.prod(a for a, _, _ in POLAR_EXPRESS[:5]) ** 2
+    method = method_of(rule)
+    return math.prod(a for a, _, _ in method.schedule) if isinstance(method, NewtonSchulz) else 1.0
+
+
+def conditioning(grads: list[np.ndarray]) -> float:
+    """Largest ratio of a gradient's norm to its smallest row, column or non-zero singular value, centred or not."""
+    worst = 1.0
+    for grad in grads:
+        for x in (grad, grad - grad.mean(axis=-2, keepdims=True), grad - grad.mean(axis=-1, keepdims=True)):
+            sigma = np.linalg.svd(x, compute_uv=False)
+            small = np.concatenate([sigma[sigma > 1e-10].ravel(), np.linalg.norm(x, axis=-1).ravel()])
+            small = np.concatenate([small, np.linalg.norm(x, axis=-2).ravel()])
+            worst = max(worst, float(np.linalg.norm(x, axis=(-2, -1)).max() / small[small > 1e-10].min()))
+    return worst
+
+
+def bound(rule: Rule, grads: list[np.ndarray]) -> float:
+    """Relative rounding bound: a backward error of a few ``(m + n) eps`` per step, times what the rule does to it."""
+    m, n = grads[0].shape[-2:]
+    return 8 * EPS * (m + n) * STEPS * conditioning(grads) * slope(rule)
+
+
+def difference(got: list[Any], expected: list[Any]) -> float:
+    """Largest difference over all steps, relative to the largest displacement; NaN counts as infinite."""
+    scale = max(float(np.abs(np.asarray(each)).max()) for each in expected)
+    assert scale > 0, "zero displacement: the comparison could not fail"
+    worst = max(float(np.abs(np.asarray(a) - np.asarray(b)).max() / scale) for a, b in zip(got, expected, strict=True))
+    return math.inf if math.isnan(worst) else worst
+
+
+def defect(rule: Rule, spec: str, shape: tuple[int, ...], seed: int = 0) -> tuple[float, float]:
+    """Largest equivariance defect over elements of the action ``spec``, and the bound; all elements in one batch."""
+    shape = stored(rule, shape)
+    weight, grads = data(shape, seed)
+    action = parse_action(spec)
+    elements = [*action.exact((shape,)), *action.sample((shape,), 6, rng=torch.Generator().manual_seed(seed))]
+    moved, _ = trajectory(
+        rule,
+        np.stack([g.act((weight,))[0] for g in elements]),
+        [np.stack([g.act_dual((grad,))[0] for g in elements]) for grad in grads],
+    )
+    plain, _ = trajectory(rule, weight, grads)
+    return difference(moved, [np.stack([g.act_linear((each,))[0] for g in elements]) for each in plain]), bound(
+        rule, grads
+    )
+
+
+# One array code ----------------------------------------------------------------------------------------------------
+
+
+@every_variant
+def test_numpy_and_torch_agree(rule: Rule) -> None:
+    for shape in SHAPES:
+        weight, grads = data(stored(rule, shape))
+        expected, _ = trajectory(rule, weight, grads)
+        got, _ = trajectory(rule, torch.from_numpy(weight), [torch.from_numpy(grad) for grad in grads])
+        assert difference(got, expected) <= bound(rule, grads), shape
+
+
+@every_variant
+def test_array_api_strict_accepts_the_code(rule: Rule) -> None:
+    weight, grads = data(stored(rule, SHAPES[0]))
+    expected, _ = trajectory(rule, weight, grads)
+    got, _ = trajectory(rule, array_api_strict.asarray(weight), [array_api_strict.asarray(grad) for grad in grads])
+    assert difference(got, expected) <= bound(rule, grads)
+
+
+@every_variant
+def test_dtype_and_shape_are_kept(rule: Rule) -> None:
+    weight, grads = data(stored(rule, SHAPES[1]))
+    got, state = trajectory(rule, torch.from_numpy(weight).float(), [torch.from_numpy(grad).float() for grad in grads])
+    assert {(each.dtype, tuple(each.shape)) for each in got} == {(torch.float32, weight.shape)}
+    assert all(value.dtype == torch.float32 for value in state.values() if isinstance(value, torch.Tensor))
+
+
+def test_names_need_no_array_library() -> None:
+    code = "import sys, reference; assert reference.RULES; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Purity and batching -----------------------------------------------------------------------------------------------
+
+
+@every_variant
+def test_update_writes_no_argument_and_keeps_none(rule: Rule) -> None:
+    weight, grads = data(stored(rule, SHAPES[0]))
+    weight, grads = torch.from_numpy(weight), [torch.from_numpy(grad) for grad in grads]
+    state = rule.init(weight)
+    for grad in grads:
+        before = copy.deepcopy((grad, state, weight))
+        displacement, new = rule.update(grad, state, weight)
+        assert torch.equal(grad, before[0])
+        assert torch.equal(weight, before[2])
+        assert state.keys() == before[1].keys() == new.keys()
+        for key, value in before[1].items():
+            assert torch.equal(state[key], value) if isinstance(value, torch.Tensor) else state[key] == value
+        arguments = [grad, weight, *(each for each in state.values() if isinstance(each, torch.Tensor))]
+        results = [displacement, *(each for each in new.values() if isinstance(each, torch.Tensor))]
+        storages = [each.untyped_storage().data_ptr() for each in arguments + results]
+        assert len(set(storages)) == len(storages)
+        state = new
+
+
+@every_variant
+def test_a_batch_is_stepped_like_its_members(rule: Rule) -> None:
+    members = [data(stored(rule, SHAPES[0]), seed) for seed in range(2)]
+    weight = np.stack([weight for weight, _ in members])
+    grads = [np.stack(pair) for pair in zip(*(grads for _, grads in members), strict=True)]
+    batched, _ = trajectory(rule, weight, grads)
+    for index, (one_weight, one_grads) in enumerate(members):
+        alone, _ = trajectory(rule, one_weight, one_grads)
+        assert difference([each[index] for each in batched], alone) <= bound(rule, one_grads)
+
+
+@every_variant
+def test_initial_state_ignores_the_values_of_the_weight(rule: Rule) -> None:
+    weight = np.full(stored(rule, SHAPES[0]), np.nan)
+    for value in rule.init(weight).values():
+        assert np.all(np.isfinite(value))
+
+
+@every_variant
+def test_zero_gradients_do_not_move_the_direction(rule: Rule) -> None:
+    weight, _ = data(stored(rule, SHAPES[0]))
+    for each in (rule, rule.without_eps()):
+        displacement, _ = each.update(np.zeros_like(weight), each.init(weight), weight)
+        if rule.decay_rate == 0:
+            assert np.all(displacement == 0)
+        assert np.all(np.isfinite(displacement))
+
+
+# The claimed group, and nothing above it ---------------------------------------------------------------------------
+
+
+@every_variant
+def test_equivariance_under_the_claimed_group(rule: Rule) -> None:
+    for shape in SHAPES:
+        found, allowed = defect(rule, rule.symmetry, shape)
+        assert found <= allowed, shape
+
+
+@settings(max_examples=25, deadline=None)
+@given(rule=st.sampled_from(list(VARIANTS.values())), values=st.data())
+def test_equivariance_under_exact_elements(rule: Rule, values: st.DataObject) -> None:
+    shape = stored(rule, values.draw(st.sampled_from(SHAPES)))
+    g = values.draw(parse_action(rule.symmetry).elements((shape,)))
+    weight, grads = data(shape)
+    plain, _ = trajectory(rule, weight, grads)
+    moved, _ = trajectory(rule, g.act((weight,))[0], [g.act_dual((grad,))[0] for grad in grads])
+    assert difference(moved, [g.act_linear((each,))[0] for each in plain]) <= bound(rule, grads)
+
+
+ABOVE = {
+    "Perm(": ("SPerm(", "Stab1("),
+    "SPerm(": ("O(",),
+    "Stab1(": ("O(",),
+    "(O wr Perm[2])(": ("O(",),
+    "O(rows)": ("GL(rows)",),
+    "O(cols)": ("GL(cols)",),
+    "O(entries)": ("GL(rows)", "GL(cols)"),
+}
+"""Each family of an axis and the next larger ones; every replacement of one factor must break the rule."""
+
+
+def one_class_above(spec: str) -> list[str]:
+    larger = []
+    for family, replacements in ABOVE.items():
+        for match in re.finditer(rf"(?<![\w*]){re.escape(family)}(?!experts)", spec):
+            larger += [spec[: match.start()] + new + spec[match.end() :] for new in replacements]
+    return larger + (["O(entries)"] if spec == "O(rows) x O(cols)" else [])
+
+
+def test_one_class_above_replaces_one_factor() -> None:
+    assert one_class_above("Perm(rows) x O(cols)") == [
+        "SPerm(rows) x O(cols)",
+        "Stab1(rows) x O(cols)",
+        "Perm(rows) x GL(cols)",
+    ]
+    assert "(O(rows) x O(cols)) wr Perm(experts)" in one_class_above("(SPerm(rows) x O(cols)) wr Perm(experts)")
+
+
+PAIRS = [name for name in VARIANTS if "pair" in name]
+"""Their full group has no name as an action on the stored weight; see `test_pair_orientations_have_the_pair_group`."""
+MAXIMAL = [
+    pytest.param(VARIANTS[name], spec, id=f"{name}: {spec}")
+    for name in VARIANTS
+    if name not in PAIRS
+    for spec in one_class_above(VARIANTS[name].symmetry)
+]
+
+
+@pytest.mark.parametrize(("rule", "spec"), MAXIMAL)
+def test_equivariance_fails_one_class_above(rule: Rule, spec: str) -> None:
+    # Some shape must show it: the polar factor of a wide matrix has unit rows, so there one order of the hybrid is
+    # bi-orthogonal.
+    assert any(defect(rule, spec, shape)[0] > 1e-3 for shape in SHAPES)
+
+
+# Traits ------------------------------------------------------------------------------------------------------------
+
+
+def shifted(x: np.ndarray, seed: int) -> np.ndarray:
+    return x + np.random.default_rng(seed).normal(size=(*x.shape[:-2], 1, x.shape[-1]))
+
+
+def centre(x: np.ndarray) -> np.ndarray:
+    return x - x.mean(axis=-2, keepdims=True)
+
+
+def assert_trait(claimed: bool, found: list[float], allowed: float) -> None:
+    """The trait holds on all shapes if claimed, and visibly fails on one if not."""
+    if claimed:
+        assert max(found) <= allowed
+    else:
+        assert max(found) > 1e-3
+
+
+@every_variant
+def test_shift_traits(rule: Rule) -> None:
+    fast = dataclasses.replace(rule, lr=0.1)
+    equivariance, quotient, insensitivity, horizontality, allowed = [], [], [], [], 0.0
+    for shape in SHAPES:
+        weight, grads = data(stored(rule, shape))
+        allowed = max(allowed, 10 * bound(rule, grads))  # decay of a shifted weight: entries up to 10 times larger
+        plain, _ = trajectory(fast, weight, grads)
+        moved, _ = trajectory(fast, shifted(weight, 1), grads)
+        seen, _ = trajectory(fast, weight, [shifted(grad, 2 + i) for i, grad in enumerate(grads)])
+        level, _ = trajectory(fast, weight, data(stored(rule, shape), centred=True)[1])
+        scale = max(float(np.abs(each).max()) for each in plain)
+        equivariance.append(difference(moved, plain))
+        quotient.append(max(float(np.abs(centre(a - b)).max()) for a, b in zip(moved, plain, strict=True)) / scale)
+        insensitivity.append(difference(seen, plain))
+        # A centred matrix has rank below m. QDWH lifts the rounding in its null direction unless m > n leaves no room.
+        if not isinstance(method_of(rule), QDWH) or shape[0] > shape[1]:
+            horizontality.append(max(float(np.abs(each.mean(axis=-2)).max()) for each in level) / scale)
+    traits = rule.traits
+    assert_trait(traits.shift_equivariant, equivariance, allowed)
+    assert_trait(traits.shift_quotient, quotient, allowed)
+    assert_trait(traits.shift_insensitive, insensitivity, allowed)
+    assert_trait(traits.horizontal, horizontality, allowed)
+
+
+@every_variant
+def test_homogeneity_degree_without_eps(rule: Rule) -> None:
+    rule = rule.without_eps()
+    weight, grads = data(stored(rule, SHAPES[0]))
+    plain, _ = trajectory(rule, weight, grads)
+    for factor in (2.0**-12, 2.0**9):
+        scaled, _ = trajectory(rule, weight, [factor * grad for grad in grads])
+        degree = rule.traits.degree
+        if degree is not None:
+            assert difference([each / factor**degree for each in scaled], plain) <= bound(rule, grads)
+        else:
+            for wrong in (0, 1):
+                assert difference([each / factor**wrong for each in scaled], plain) > 1e-3
+
+
+# The registry ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_are_frozen_values_with_defaults_and_sources(name: str) -> None:
+    rule = get_rule(name)
+    assert rule == get_rule(name)
+    assert hash(rule) == hash(get_rule(name))
+    assert rule.name == name
+    assert rule.source
+    assert rule.lr > 0
+    assert rule.weight_decay >= 0
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        rule.lr = 1.0  # type: ignore[misc]
+    assert str(parse_action(rule.symmetry)) == rule.symmetry
+
+
+@pytest.mark.parametrize(
+    ("name", "hyper", "message"),
+    [
+        ("rownorm", {}, "unknown rule 'rownorm'; known rules: adagrad"),
+        ("sgd", {"beta": 1}, "rule 'sgd' has no hyper-parameter 'beta'; it has: lr, weight_decay"),
+        ("sgd", {"lr": -1.0}, "rule 'sgd': lr must be finite and >= 0, got -1.0"),
+        ("sgd", {"nesterov": True}, "rule 'sgd': nesterov needs momentum > 0"),
+        ("adam", {"betas": (0.9, 1.0)}, "rule 'adam': betas must lie in [0, 1)"),
+        ("hybrid", {"order": "row"}, "rule 'hybrid': order must be one of polar_then_row, row_then_polar, got 'row'"),
+        ("muon", {"orthogonalizer": "svd"}, "unknown orthogonalizer 'svd'; known: aol"),
+        ("muon_heads", {"heads": 0}, "rule 'muon_heads': heads must be >= 1"),
+        ("scion", {"weight_decay": 0.1}, "rule 'scion': constrained steps shrink the weight already"),
+    ],
+)
+def test_bad_hyper_parameters_get_one_line(name: str, hyper: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        get_rule(name, **hyper)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "shape", "message"),
+    [
+        (get_rule("muon"), (3,), "rule 'muon' needs at least 2 axes, got shape (3,)"),
+        (get_rule("expert_muon"), (3, 2), "rule 'expert_muon' needs at least 3 axes"),
+        (get_rule("scion"), (3,), "rule 'scion': norm 'spectral' needs at least 2 axes"),
+        (get_rule("muon_heads", heads=2), (3, 4), "rule 'muon_heads': 2 heads do not divide an axis of size 3"),
+        (get_rule("row_norm", orientation="olmoe_gate_up_pair"), (3, 4), "even size, got 3"),
+    ],
+)
+def test_bad_shapes_get_one_line(rule: Rule, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        rule.init(np.zeros(shape))
+
+
+def test_gradient_of_another_shape_is_refused() -> None:
+    rule = get_rule("sgd")
+    with pytest.raises(ValueError, match=r"gradient has shape \(3, 2\) but weight has \(2, 3\)"):
+        rule.update(np.zeros((3, 2)), {}, np.zeros((2, 3)))
