@@ -105,8 +105,10 @@ class Element:
 
     @property
     def is_dyadic(self) -> bool:
-        """Whether every entry is a fraction with a power of two below, hence exact in binary floating point."""
-        return self._rows is not None and all(v.denominator.bit_count() == 1 for row in self._rows for _, v in row)
+        """Whether all entries, also of the inverse, have a power of two below: exact in binary floating point."""
+        if self._rows is None or not _dyadic(self._rows):
+            return False
+        return self.is_orthogonal or _dyadic(self.dual._rows or ())
 
     @property
     def exact(self) -> tuple[tuple[Fraction, ...], ...] | None:
@@ -243,6 +245,10 @@ def _frozen(matrix: FloatArray) -> FloatArray:
     matrix = np.ascontiguousarray(matrix)
     matrix.flags.writeable = False
     return matrix
+
+
+def _dyadic(rows: SparseRows) -> bool:
+    return all(value.denominator.bit_count() == 1 for row in rows for _, value in row)
 
 
 def sparse_transpose(rows: SparseRows) -> SparseRows:

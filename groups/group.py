@@ -56,7 +56,7 @@ class Group(abc.ABC):
 
     @property
     def is_self_dual(self) -> bool:
-        """Whether the inverse transposes of the elements are again elements, for every size."""
+        """Whether the inverse transposes of the elements are known to be elements again, for every size."""
         return True
 
     @abc.abstractmethod

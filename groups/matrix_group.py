@@ -48,9 +48,12 @@ class MatrixGroup(Group):
         antisymmetric = all((matrix(x) == -matrix(x).T).all() for x in self.basis)
         return antisymmetric and all(g.is_orthogonal for g in self.discrete)
 
-    @property
+    @cached_property
     def is_self_dual(self) -> bool:
-        return self.is_orthogonal
+        span = Span(matrix(x).ravel() for x in self.basis)
+        known = {Element.identity(self.size), *self.discrete, *(~g for g in self.discrete)}
+        algebra = all(span.contains((-matrix(x).T).ravel()) for x in self.basis)
+        return algebra and all(g.dual in known for g in self.discrete)
 
     @property
     def law(self) -> str:  # type: ignore[override]
@@ -113,7 +116,7 @@ class MatrixGroup(Group):
         """Whether the element is one of a finite group; else whether it preserves what the group preserves.
 
         Preserving the invariant vectors, covectors, bilinear forms and commuting matrices is necessary. It is
-        sufficient for a group that they define: orthogonal, pseudo-orthogonal, symplectic, unitary, and stabilisers in these.
+        sufficient for a group that they define: (pseudo-)orthogonal, symplectic, unitary, and stabilisers in these.
         """
         if element.is_exact:
             if self._members is not None:
