@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Quintic: TypeAlias = tuple[float, float, float]
 Schedule: TypeAlias = tuple[Quintic, ...]
@@ -51,7 +51,11 @@ AOL: Schedule = (
     (2.7573, -3.2939, 1.4254),
     (2.7215, -3.0494, 1.3169),
 )
-"""Four steps of thib-s/flash-newton-schulz ("aol" of Emerging-Optimizers, without its AOL rescaling, as here)."""
+"""Four steps of thib-s/flash-newton-schulz, made for a matrix that was rescaled by AOL first.
+
+After a mere Frobenius normalisation, as in Emerging-Optimizers ("aol") and here, singular values can exceed 0.88, where
+the first quintic is negative: a gradient of rank about one comes out with its sign reversed.
+"""
 
 DEEPSEEK_V4: Schedule = (JORDAN,) * 8 + ((2.0, -1.5, 0.5),) * 2
 """Eight steep steps, then two that converge to one ("deepseekv4" of Emerging-Optimizers)."""
@@ -68,8 +72,8 @@ def polar_express(steps: int, safety: float) -> Schedule:
     return (head + (POLAR_EXPRESS[-1],) * max(0, steps - len(head)))[:steps]
 
 
-def evaluate(schedule: Sequence[Quintic], x: float) -> float:
-    """The composed polynomial at a scalar: what the iteration does to one singular value."""
+def evaluate(schedule: Sequence[Quintic], x: Any) -> Any:
+    """The composed polynomial at a number or at every entry of an array: what happens to a singular value."""
     for a, b, c in schedule:
         x = a * x + b * x**3 + c * x**5
     return x

@@ -18,7 +18,7 @@ _QR_THRESHOLD = 100.0
 def halley_weights(eps: float, max_iterations: int) -> tuple[tuple[float, float, float], ...]:
     """Weights ``(a, b, c)`` of the iterations that take the lower bound ``eps`` of the singular values to one.
 
-    Six are enough in float64 and five in float32; ``max_iterations`` may cut the list short.
+    Six are enough in float64 and four in float32; ``max_iterations`` may cut the list short.
     """
     weights: list[tuple[float, float, float]] = []
     lower = eps

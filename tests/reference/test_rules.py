@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from groups import parse_action
 from reference import RULES, Rule, get_rule
-from reference.orthogonalizers import QDWH, NewtonSchulz, Orthogonalizer, get_orthogonalizer
+from reference.conditioning import magnification, method_of
+from reference.orthogonalizers import QDWH
 from reference.trajectory import trajectory
-from reference.transforms.polynomials import POLAR_EXPRESS
 from reference.variants import VARIANTS
 
 EPS = float(np.finfo(np.float64).eps)
@@ -48,23 +48,6 @@ def data(shape: tuple[int, ...], seed: int = 0, *, centred: bool = False) -> tup
     return rng.normal(size=shape), grads
 
 
-def method_of(rule: Rule) -> Orthogonalizer:
-    name = "gram_newton_schulz" if hasattr(rule, "backend") else getattr(rule, "orthogonalizer", "exact")
-    return get_orthogonalizer(name)
-
-
-def slope(rule: Rule) -> float:
-    """How much the rule's iteration magnifies rounding in the directions of the smallest singular values.
-
-    A composed quintic has slope ``prod a`` at zero. A coupled iteration multiplies its rounding, of size ``eps |Y|``,
-    by ``Z``, which grows to ``prod a``, and then by the same slope again.
-    """
-    if getattr(rule, "backend", "exact") in ("polar_express", "newton_schulz"):
-        return math.prod(a for a, _, _ in POLAR_EXPRESS[:5]) ** 2
-    method = method_of(rule)
-    return math.prod(a for a, _, _ in method.schedule) if isinstance(method, NewtonSchulz) else 1.0
-
-
 def conditioning(grads: list[np.ndarray]) -> float:
     """Largest ratio of a gradient's norm to its smallest row, column or non-zero singular value, centred or not."""
     worst = 1.0
@@ -80,7 +63,7 @@ def conditioning(grads: list[np.ndarray]) -> float:
 def bound(rule: Rule, grads: list[np.ndarray]) -> float:
     """Relative rounding bound: a backward error of a few ``(m + n) eps`` per step, times what the rule does to it."""
     m, n = grads[0].shape[-2:]
-    return 8 * EPS * (m + n) * STEPS * conditioning(grads) * slope(rule)
+    return 8 * EPS * (m + n) * STEPS * conditioning(grads) * magnification(rule)
 
 
 def difference(got: list[Any], expected: list[Any]) -> float:
