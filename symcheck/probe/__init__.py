@@ -1,7 +1,7 @@
 """Certification by adversarial search: strata, group elements, noise floors, exact witnesses, contracts.
 
-Importing this package imports neither torch nor hypothesis; `probe`, `replay`, `repro_script` and `equivariance_error` do so
-when they are first looked up. The names of the questions are in `symcheck.probe.names`.
+Importing this package imports neither torch nor hypothesis; `probe`, `replay`, `repro_script` and `equivariance_error`
+do so when they are first looked up. The names of the questions are in `symcheck.probe.names`.
 """
 
 from __future__ import annotations

@@ -1,23 +1,28 @@
 """Arithmetic in which a candidate is executed: as it is, with its casts undone, or with every rounding randomised.
 
-A candidate is arbitrary code. What belongs to its mathematics and what to its rounding is told apart by running the same
-code in another arithmetic, underneath torch's dispatcher:
+A candidate is arbitrary code. What belongs to its mathematics and what to its rounding is told apart by running the
+same code in another arithmetic, underneath torch's dispatcher:
 
 - *promotion*: every cast to a floating-point type below float64, and every such factory, is rewritten to float64. What
   remains of a defect then is structure; what disappears was rounding (bfloat16 inside Newton-Schulz).
-- *noise*: Monte Carlo arithmetic (Parker 1997). Each rounded operation is perturbed by a few units in the last place. The
-  spread of several such runs is the noise floor of that very input: it contains the conditioning of the computation and
-  every decision that rounding could have turned.
+- *noise*: Monte Carlo arithmetic (Parker 1997). Each rounded operation is perturbed by a few units in the last
+  place. The spread of several such runs is the noise floor of that very input: it contains the conditioning of the
+  computation and every decision that rounding could have turned.
 
-The noise keeps what floating-point arithmetic keeps. An elementwise operation gives equal results for equal operands and
-opposite results for opposite ones, so its noise is a hash of the magnitude. A contraction depends on the order of
-summation, so its operands are perturbed independently. A factorisation is backward stable normwise, not entrywise, so its
-operand receives noise of the size of its largest entry.
+The noise keeps what floating-point arithmetic keeps. An elementwise operation gives equal results for equal operands
+and opposite results for opposite ones, so its noise is a hash of the magnitude. A contraction depends on the order of
+summation, so its operands are perturbed independently. A factorisation is backward stable normwise, not entrywise, so
+its operand receives noise of the size of its largest entry.
+
+A third arithmetic answers a question that noise cannot: eigenvectors of a repeated eigenvalue, and singular vectors
+likewise, are determined up to a rotation only. *Regauging* replaces them by another valid choice. A rule whose update
+changes then is not a function of its input, however reproducible one library's choice may be.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,30 +38,35 @@ AMPLITUDE = 2.0**-51
 LOW_PRECISION = frozenset({torch.float32, torch.bfloat16, torch.float16})
 """Types that promotion rewrites to float64."""
 
-# Operations whose result is exact: they move, select or compare values, or build constants. Views are recognised by schema.
+# Operations whose result is exact: they move, select or compare values, or build constants. Views are recognised by
+# schema.
 _EXACT = frozenset(
     """
-    clone copy_ _to_copy copy zeros zeros_like new_zeros ones ones_like new_ones full full_like new_full fill fill_ zero_ eye
-    arange empty empty_like new_empty empty_strided new_empty_strided empty_permuted scalar_tensor lift_fresh lift_fresh_copy
-    abs abs_ neg neg_ sign sign_ sgn sgn_ maximum minimum max min amax amin aminmax clamp clamp_ clamp_min clamp_min_ clamp_max
-    clamp_max_ sort argsort topk kthvalue median where masked_fill masked_fill_ masked_select index index_put index_put_
-    index_select gather scatter scatter_ take take_along_dim cat stack repeat roll flip tril triu tril_ triu_ diag_embed floor
-    ceil round trunc eq ne lt le gt ge isnan isinf isfinite any all logical_and logical_or logical_not relu relu_ copysign
-    nonzero argmax argmin count_nonzero unique2 constant_pad_nd _local_scalar_dense item equal is_nonzero block_diag
-    _foreach_abs _foreach_abs_ _foreach_neg _foreach_neg_ _foreach_sign _foreach_sign_ _foreach_copy_ _foreach_zero_
+    clone copy_ _to_copy copy zeros zeros_like new_zeros ones ones_like new_ones full full_like new_full fill
+    fill_ zero_ eye arange empty empty_like new_empty empty_strided new_empty_strided empty_permuted scalar_tensor
+    lift_fresh lift_fresh_copy abs abs_ neg neg_ sign sign_ sgn sgn_ maximum minimum max min amax amin aminmax
+    clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ sort argsort topk kthvalue median where masked_fill
+    masked_fill_ masked_select index index_put index_put_ index_select gather scatter scatter_ take take_along_dim
+    cat stack repeat roll flip tril triu tril_ triu_ diag_embed floor ceil round trunc eq ne lt le gt ge isnan
+    isinf isfinite any all logical_and logical_or logical_not relu relu_ copysign nonzero argmax argmin
+    count_nonzero unique2 constant_pad_nd _local_scalar_dense item equal is_nonzero block_diag _foreach_abs
+    _foreach_abs_ _foreach_neg _foreach_neg_ _foreach_sign _foreach_sign_ _foreach_copy_ _foreach_zero_
     _foreach_maximum _foreach_maximum_ _foreach_minimum _foreach_minimum_ _foreach_clamp_min _foreach_clamp_min_
-    _foreach_clamp_max _foreach_clamp_max_ _reshape_alias alias detach set_ resize_ as_strided_ t_ transpose_ squeeze_
-    unsqueeze_ nan_to_num nan_to_num_ threshold heaviside signbit
-    """.split()
+    _foreach_clamp_max _foreach_clamp_max_ _reshape_alias alias detach set_ resize_ as_strided_ t_ transpose_
+    squeeze_ unsqueeze_ nan_to_num nan_to_num_ threshold heaviside signbit
+    """.split()  # noqa: SIM905 - a table of words
 )
 # Sums of products: the rounding depends on the order of summation.
 _CONTRACTIONS = frozenset(
     """
-    mm bmm addmm addmm_ addmv addmv_ addbmm baddbmm baddbmm_ addr dot vdot mv matmul linear sum mean nansum var var_mean std
-    std_mean norm linalg_vector_norm _foreach_norm cumsum prod cumprod trace logsumexp _softmax _log_softmax dist
-    _euclidean_dist cdist convolution native_layer_norm
-    """.split()
+    mm bmm addmm addmm_ addmv addmv_ addbmm baddbmm baddbmm_ addr dot vdot mv matmul linear sum mean nansum var
+    var_mean std std_mean norm linalg_vector_norm _foreach_norm cumsum prod cumprod trace logsumexp _softmax
+    _log_softmax dist _euclidean_dist cdist convolution native_layer_norm
+    """.split()  # noqa: SIM905 - a table of words
 )
+_FACTORISATIONS = frozenset({"aten::_linalg_eigh", "aten::_linalg_svd"})
+_EQUAL = 1e-9
+"""Eigenvalues closer than this, relative to the largest, span one eigenspace: far above rounding, far below any gap."""
 _ESCAPES = frozenset({"numpy", "tolist", "__array__", "__dlpack__", "data_ptr", "untyped_storage", "storage"})
 
 
@@ -67,18 +77,24 @@ class Census:
     casts: set[str] = field(default_factory=set)
     random: set[str] = field(default_factory=set)
     escapes: set[str] = field(default_factory=set)
+    factorises: bool = False
+    """Whether eigenvectors or singular vectors are computed."""
 
 
 @dataclass(frozen=True)
 class Arithmetic:
     """How to execute a candidate: ``promote`` its casts to float64, perturb every rounding from the seed ``noise``.
 
-    ``census`` records what was seen; it costs time, so it is for one run and not for all.
+    ``census`` records what was seen; it costs time, so it is for one run and not for all. ``gauge`` draws another
+    basis for every eigenspace of a repeated eigenvalue from this seed; with ``turn`` false it only perturbs the
+    vectors by rounding, which is the control of that experiment.
     """
 
     promote: bool = False
     noise: int | None = None
     census: Census | None = None
+    gauge: int | None = None
+    turn: bool = True
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
@@ -88,7 +104,7 @@ class Arithmetic:
                 stack.enter_context(_default_dtype(torch.float64))
             if self.census is not None:
                 stack.enter_context(_EscapeWatch(self.census))
-            if self.promote or self.noise is not None or self.census is not None:
+            if self.promote or self.noise is not None or self.census is not None or self.gauge is not None:
                 stack.enter_context(_Dispatch(self))
             yield
 
@@ -123,12 +139,18 @@ class _EscapeWatch(TorchFunctionMode):
 
 
 class _Dispatch(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing here is compiled; the wrapper that would say so costs more than most operations.
+        return False
+
     def __init__(self, arithmetic: Arithmetic) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.arithmetic = arithmetic
         self.generator: torch.Generator | None = None
-        if arithmetic.noise is not None:
-            self.generator = torch.Generator().manual_seed(arithmetic.noise)
+        seed = arithmetic.noise if arithmetic.noise is not None else arithmetic.gauge
+        if seed is not None:
+            self.generator = torch.Generator().manual_seed(seed)
             self.key = int(torch.randint(1, 2**62, (), generator=self.generator)) | 1
 
     def __torch_dispatch__(
@@ -143,12 +165,15 @@ class _Dispatch(TorchDispatchMode):
             return out
         if self.generator is None:
             return func(*args, **kwargs)
+        if self.arithmetic.gauge is not None:
+            return self._regauged(func, func(*args, **kwargs))
         return self._perturbed(func, args, kwargs)
 
     @staticmethod
     def _record(census: Census, func: Any, out: Any) -> None:
         if torch.Tag.nondeterministic_seeded in func.tags:
             census.random.add(str(func.overloadpacket))
+        census.factorises |= func._schema.name in _FACTORISATIONS
 
         def look(value: torch.Tensor) -> torch.Tensor:
             # A zero-dimensional step counter is float32 in torch's own optimizers and is not a rounding of the update.
@@ -156,7 +181,7 @@ class _Dispatch(TorchDispatchMode):
                 census.casts.add(str(value.dtype).removeprefix("torch."))
             return value
 
-        tree_map_only(torch.Tensor, look, out)
+        _on_tensors(look, out)
 
     def _perturbed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         schema = func._schema
@@ -179,7 +204,46 @@ class _Dispatch(TorchDispatchMode):
                 if tensor.dtype == torch.float64:
                     tensor.copy_(noise(tensor))
             return out
-        return tree_map_only(torch.Tensor, noise, out)
+        return _on_tensors(noise, out)
+
+    def _regauged(self, func: Any, out: Any) -> Any:
+        if func._schema.name not in _FACTORISATIONS:
+            return out
+        if not self.arithmetic.turn:
+            return _on_tensors(self._independent, out)
+        if func._schema.name == "aten::_linalg_eigh":
+            values, vectors = out
+            return values, self._turned(values, vectors, vectors.mT)[0]
+        left, values, right = out
+        left, right = self._turned(values, left, right)
+        return left, values, right
+
+    def _turned(
+        self, values: torch.Tensor, left: torch.Tensor, right: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Columns of ``left`` and rows of ``right`` rotated within each cluster of equal values; those of value zero
+        are not tied to each other and turn independently."""
+        left, right = left.clone(), right.clone()
+        for index in itertools.product(*(range(extent) for extent in values.shape[:-1])):
+            top = float(values[index].abs().max())
+            start = 0
+            for stop in range(1, values.shape[-1] + 1):
+                if (
+                    stop < values.shape[-1]
+                    and float((values[index][stop] - values[index][stop - 1]).abs()) <= _EQUAL * top
+                ):
+                    continue
+                turn = self._rotation(stop - start).to(left)
+                left[index][:, start:stop] = left[index][:, start:stop] @ turn
+                if float(values[index][start].abs()) <= _EQUAL * top:
+                    turn = self._rotation(stop - start).to(left)
+                right[index][start:stop] = turn.mT @ right[index][start:stop]
+                start = stop
+        return left, right
+
+    def _rotation(self, size: int) -> torch.Tensor:
+        drawn = torch.randn((size, size), generator=self.generator, dtype=torch.float64)
+        return torch.linalg.qr(drawn).Q if size > 1 else torch.ones((1, 1), dtype=torch.float64)
 
     def _independent(self, x: torch.Tensor) -> torch.Tensor:
         if x.dtype != torch.float64:
@@ -202,6 +266,12 @@ class _Dispatch(TorchDispatchMode):
         bits = x.abs().contiguous().view(torch.int64) * self.key
         bits = (bits ^ (bits >> 29)) * 0x2545F4914F6CDD1D
         return x * (1 + AMPLITUDE * ((bits >> 11).to(torch.float64) * 2.0**-52))
+
+
+def _on_tensors(function: Callable[[torch.Tensor], torch.Tensor], out: Any) -> Any:
+    if isinstance(out, torch.Tensor):  # by far the most common, and much cheaper than a walk
+        return function(out)
+    return tree_map_only(torch.Tensor, function, out)
 
 
 def _written(schema: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:

@@ -34,8 +34,9 @@ def equivariance_error(
 
     ``optimizer_factory(params)`` builds the optimizer; ``action`` is an action or its spec string such as
     ``"Perm(rows) x O(cols)"``; ``W`` is the initial weight (or a tuple of tensors for a joint action) and ``grads`` the
-    gradients of the steps. The error of a step is ``max |run(g.W, g.G) - g.run(W, G)|`` over ``max |run|``. It measures and does not
-    judge: no noise floor is taken off. A displacement that is not finite on one side only gives infinity.
+    gradients of the steps. The error of a step is ``max |run(g.W, g.G) - g.run(W, G)|`` over ``max |run|``. It
+    measures and does not judge: no noise floor is taken off. A displacement that is not finite on one side only gives
+    infinity.
 
     Raises:
         ValueError: the shapes do not fit the action, or an input is not finite.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -18,7 +19,9 @@ from symcheck.probe.trajectory import Inputs
 
 Example = tuple[Inputs, Relation]
 
-_QUIET = {
+_MOST_CALLS = 400
+
+_QUIET: dict[str, Any] = {
     "database": None,
     "deadline": None,
     "derandomize": False,
@@ -79,11 +82,17 @@ def shrink(
     usable = _usable(question, shapes)
     if not usable or steps > 8:
         return None
-    settings: Any = hypothesis.settings(max_examples=200, **_QUIET)
+    calls = itertools.count()
+
+    def condition(example: Example) -> bool:
+        # Hypothesis bounds the examples it draws but not those it shrinks through.
+        return next(calls) < _MOST_CALLS and refutes(*example)
+
+    settings: Any = hypothesis.settings(max_examples=_MOST_CALLS // 3, **_QUIET)
     try:
         found: Example = hypothesis.find(
             _example(question, usable, steps),
-            lambda example: refutes(*example),
+            condition,
             settings=settings,
             random=source,
         )

@@ -8,12 +8,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-import torch
-
 from groups import BLOCKS, Block, get_block, parse_action
 from symcheck.probe.contracts import check_contract
 from symcheck.probe.measure import LEAST_FLOOR, Defect
-from symcheck.probe.names import ALL, BUDGETS, CONTRACTS, Question
+from symcheck.probe.names import BUDGETS, CONTRACTS, Question
 from symcheck.probe.numeric import numeric_of
 from symcheck.probe.relation import Property
 from symcheck.probe.search import Findings, Nature, Search, observe
@@ -27,7 +25,8 @@ class ConfiguredCandidate(CandidateLike, Protocol):
     """A candidate together with the constructor arguments it was built with."""
 
     @property
-    def config(self) -> Mapping[str, Any]: ...
+    def config(self) -> Mapping[str, Any]:
+        """The constructor arguments."""
 
 
 def probe(
@@ -101,7 +100,7 @@ class _Judge:
             return dataclasses.replace(
                 blank,
                 verdict=Verdict.DECLINED,
-                reason=f"the update is random ({', '.join(nature.random) or 'seed-dependent'}) and is not equivariant for a "
+                reason=f"the update is random ({', '.join(nature.random) or 'seed-dependent'}) and not equivariant for a "
                 "fixed seed; whether its distribution is cannot be decided by search",
             )
         trial, defect = search.smallest()
@@ -114,6 +113,7 @@ class _Judge:
             defect,
             promoted=nature.arithmetic.promote,
             least_floor=nature.least_floor,
+            gauge=search.found.gauge,
             seed=self.seed,
         )
         evidence = Evidence(
@@ -127,7 +127,8 @@ class _Judge:
         return dataclasses.replace(
             blank,
             verdict=Verdict.REFUTED,
-            reason=f"the sides part at step {defect.step} by {defect.value:.2g} of the update",
+            reason=f"the sides part at step {defect.step} by {defect.value:.2g} of the update"
+            + (", which depends on the choice of eigenvectors of a repeated eigenvalue" if search.found.gauge else ""),
             conditions=nature.notes,
             evidence=evidence,
             numeric={dtype: Numeric(Status.UNTESTED) for dtype in self.dtypes},
@@ -140,6 +141,15 @@ class _Judge:
         vacuous = _vacuous(found)
         if vacuous:
             return dataclasses.replace(blank, verdict=Verdict.VACUOUS, reason=vacuous, evidence=_evidence(found, None))
+        if "generic" in found.undetermined:
+            floor = found.undetermined["generic"]
+            return dataclasses.replace(
+                blank,
+                verdict=Verdict.DECLINED,
+                reason=f"rounding decides the update on ordinary gradients (noise floor {floor:.2g} of it): "
+                "no defect could be told from noise",
+                evidence=_evidence(found, None),
+            )
         worst = search.floor_of_worst()
         numeric = {
             dtype: numeric_of(self.candidate, nature, search.question, block, found, worst, dtype, self.seed)
@@ -168,10 +178,12 @@ class _Judge:
             except CandidateError as error:
                 failure = failure or error
         if block is None:
-            assert failure is not None  # noqa: S101
+            assert failure is not None  # the loop ended without a block
             return dataclasses.replace(blank, **self._blame(failure, get_block("matrix")))
         try:
-            outcome = check_contract(question.property, self.candidate, self._nature(block), block, self.budget, self.seed)
+            outcome = check_contract(
+                question.property, self.candidate, self._nature(block), block, self.budget, self.seed
+            )
         except CandidateError as error:
             return dataclasses.replace(blank, **self._blame(error, block))
         return dataclasses.replace(
@@ -209,7 +221,7 @@ class _Judge:
             if isinstance(nature, Nature):
                 return nature
             first = first or nature
-        assert first is not None  # noqa: S101
+        assert first is not None  # every block has a shape
         raise first
 
     def _blame(self, error: CandidateError, block: Block) -> dict[str, Any]:
@@ -217,10 +229,13 @@ class _Judge:
         if error.needs_closure:
             return {
                 "verdict": Verdict.DECLINED,
-                "reason": "step() needs a closure: its update depends on a loss function, not on a sequence of gradients",
+                "reason": "step() needs a closure: its update depends on a loss function, not on given gradients",
             }
         if error.needs_sparse:
-            return {"verdict": Verdict.DECLINED, "reason": "takes sparse gradients only; group elements make them dense"}
+            return {
+                "verdict": Verdict.DECLINED,
+                "reason": "takes sparse gradients only; group elements make them dense",
+            }
         ordinary = all(len(shape) == 2 for shape in block.shapes[0]) and len(block.shapes[0]) == 1
         if not ordinary and error.stage in ("constructor", "step 1") and self._takes_matrices():
             shape = " and ".join("x".join(map(str, shape)) for shape in block.shapes[0])
@@ -262,6 +277,9 @@ def _conditions(found: Findings, nature: Nature) -> tuple[str, ...]:
     conditions = []
     if found.nonfinite:
         conditions.append(f"where the update is finite; it is NaN or infinite on {', '.join(sorted(found.nonfinite))}")
+    rounding = sorted(set(found.undetermined) - {"hypothesis"})
+    if rounding:
+        conditions.append(f"where rounding does not decide the update; it does on {', '.join(rounding)}")
     if found.refused:
         names = ", ".join("+".join("x".join(map(str, shape)) for shape in shapes) for shapes in sorted(found.refused))
         conditions.append(f"on the shapes that it takes; not {names}")

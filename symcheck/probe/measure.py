@@ -20,7 +20,8 @@ MARGIN = 2.0**10
 randomised runs gives a ratio of about one; every bit of this margin is a bit of safety against a wrong REFUTED."""
 
 LEAST_FLOOR = 8 * UNIT
-"""Relative floor of any comparison: the transformation and the subtraction round too, however exact the candidate is."""
+"""Relative floor of any comparison: the transformation and the subtraction round too, however exact the candidate
+is."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,19 @@ def compare(
 
 
 def with_floors(
-    candidate: CandidateLike, trial: Trial, arithmetic: Arithmetic, *, runs: int, least: float, seed: int = 0
+    candidate: CandidateLike,
+    trial: Trial,
+    arithmetic: Arithmetic,
+    *,
+    runs: int,
+    least: float,
+    seed: int = 0,
+    noise: int = 0,
 ) -> list[Defect]:
     """The defects of a trial with the noise floor of each step measured by ``runs`` randomised runs of each side.
 
-    ``least`` is the smallest relative floor that is granted in any case.
+    ``least`` is the smallest relative floor that is granted in any case; ``noise`` seeds the randomised rounding, while
+    ``seed`` has to be the seed of the trial's own runs.
 
     Raises:
         CandidateError: the candidate raised in a randomised run.
@@ -114,7 +123,7 @@ def with_floors(
     moved_inputs = relation.transform(inputs)
     spread = [0.0] * inputs.steps
     for number in range(1, runs + 1):
-        noisy = Arithmetic(promote=arithmetic.promote, noise=1_000_003 * number + seed)
+        noisy = Arithmetic(promote=arithmetic.promote, noise=1_000_003 * number + noise)
         left = run(candidate, moved_inputs if relation.exact else _jitter(moved_inputs, number), noisy, seed=seed)
         observed = [relation.observe(step) for step in left]
         right = left if moved_inputs is inputs else run(candidate, inputs, noisy, seed=seed)
@@ -128,11 +137,48 @@ def with_floors(
     measured = []
     for defect in trial.defects():
         index = defect.step - 1
-        floor = max(least, 2 * spread[index] / trial.sizes[index]) if math.isfinite(trial.sizes[index]) else (
-            math.inf if spread[index] else least
+        floor = (
+            max(least, 2 * spread[index] / trial.sizes[index])
+            if math.isfinite(trial.sizes[index])
+            else (math.inf if spread[index] else least)
         )
         measured.append(Defect(defect.step, defect.value, floor))
     return measured
+
+
+GAUGE_VISIBLE = 0.01
+"""A dependence on the choice of eigenvectors counts from this share of the update."""
+
+
+def gauge_defects(
+    candidate: CandidateLike, trial: Trial, arithmetic: Arithmetic, *, runs: int, least: float, seed: int = 0
+) -> list[Defect]:
+    """The defects of those steps at which the update depends on the choice of basis in a repeated eigenspace.
+
+    Every other valid basis must change the untransformed update visibly, and rounding of the eigenvectors alone must
+    not: its effect is the floor of the defects that are returned.
+
+    Raises:
+        CandidateError: the candidate raised.
+    """
+    promote = arithmetic.promote
+    base = run(candidate, trial.inputs, arithmetic, seed=seed)
+    turned = [math.inf] * trial.inputs.steps
+    control = [0.0] * trial.inputs.steps
+    for number in range(1, runs + 1):
+        other = run(candidate, trial.inputs, Arithmetic(promote=promote, gauge=number), seed=seed)
+        rounded = run(candidate, trial.inputs, Arithmetic(promote=promote, gauge=number, turn=False), seed=seed)
+        for index in range(trial.inputs.steps):
+            turned[index] = min(turned[index], _distance(other[index], base[index]))
+            control[index] = max(control[index], _distance(rounded[index], base[index]))
+    found = []
+    for defect in trial.defects():
+        index = defect.step - 1
+        size = trial.sizes[index]
+        floor = max(least, 2 * control[index] / size)
+        if defect.value > GAUGE_VISIBLE and turned[index] / size > max(GAUGE_VISIBLE, MARGIN * floor):
+            found.append(Defect(defect.step, defect.value, floor))
+    return found
 
 
 def _jitter(inputs: Inputs, seed: int) -> Inputs:

@@ -10,7 +10,7 @@ from groups import get_block, parse_action
 
 PROPERTIES: Mapping[str, str] = MappingProxyType(
     {
-        "equivariance": "run(g.W, g.G_1..T) = g . run(W, G_1..T) for every group element g and every T, state moved along",
+        "equivariance": "run(g.W, g.G_1..T) = g . run(W, G_1..T) for every element g and number of steps T",
         "shift_equivariance": "the displacement is unchanged when W is replaced by W + 1 c^T",
         "shift_quotient": "the centred displacement is unchanged when W is replaced by W + 1 c^T",
         "shift_insensitivity": "U(G + 1 c^T) = U(G): a shared row added to the gradient changes nothing",
@@ -41,9 +41,9 @@ SHIFT_PROPERTIES = ("shift_equivariance", "shift_quotient", "shift_insensitivity
 class Budget:
     """How hard the search tries.
 
-    ``shapes`` counts block shapes, ``elements`` group elements for each of them and each stratum, ``steps`` the length of
-    an ordinary trajectory, ``long`` that of the one long trajectory that runs past warm-up branches, ``examples`` the
-    number of further examples that hypothesis generates.
+    ``shapes`` counts block shapes, ``elements`` group elements for each of them and each stratum, ``steps`` the length
+    of an ordinary trajectory, ``long`` that of the one long trajectory that runs past warm-up branches, ``examples``
+    the number of further examples that hypothesis generates.
     """
 
     shapes: int
@@ -90,12 +90,12 @@ def plan(
     questions: list[Question] = []
     for block in map(get_block, blocks):
         acting = override if override is not None else block.action
-        for name in PROPERTIES:
-            if (properties is None or name in properties) and (acting.shift or name not in SHIFT_PROPERTIES):
-                questions.append(Question(block.name, name, str(acting)))
-    for name in CONTRACTS:
-        if properties is None or name in properties:
-            questions.append(Question(ALL, name, "-"))
+        questions.extend(
+            Question(block.name, name, str(acting))
+            for name in PROPERTIES
+            if (properties is None or name in properties) and (acting.shift or name not in SHIFT_PROPERTIES)
+        )
+    questions.extend(Question(ALL, name, "-") for name in CONTRACTS if properties is None or name in properties)
     for name in properties or ():
         if name not in {question.property for question in questions}:
             raise ValueError(

@@ -35,7 +35,8 @@ def numeric_of(
 ) -> Numeric:
     """Stability of the implementation with parameters of one type, on inputs that are exact in every type.
 
-    The floor is what the type alone explains: the spread of randomised float64 runs, scaled by the ratio of the roundoffs.
+    The floor is what the type alone explains: the spread of randomised float64 runs, scaled by the ratio of the
+    roundoffs.
     """
     if dtype == "float64" and not nature.casts and not found.nonfinite:
         ratio = worst.ratio if worst is not None else 0.0

@@ -1,7 +1,8 @@
+# ruff: noqa: D102  (what overrides a documented method is documented there)
 """What a property demands: the inputs of a second run, and the two sides that have to agree.
 
-Each property of theory section 4 is a relation between the run on ``(W, G_1..T)`` and the run on transformed inputs. A search
-varies the transformation: a group element for equivariance, the shared rows for the shift properties.
+Each property of theory section 4 is a relation between the run on ``(W, G_1..T)`` and the run on transformed inputs. A
+search varies the transformation: a group element for equivariance, the shared rows for the shift properties.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ class ShiftWeights(Relation):
 
 @dataclass(frozen=True)
 class ShiftGradients(Relation):
-    """The displacement is the same after ``G_t -> G_t + 1 c_t^T`` with one row ``c_t`` for each step, repeated if short."""
+    """The displacement is the same after ``G_t -> G_t + 1 c_t^T`` with one row ``c_t`` for each step, repeated if
+    short."""
 
     rows: tuple[tuple[Fraction, ...], ...]
 
@@ -148,7 +150,8 @@ def _row(row: Sequence[Fraction], like: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Property:
-    """A property under one action: how to draw relations, how to read one from a witness, which gradients it is about."""
+    """A property under one action: how to draw relations, how to read one from a witness, which gradients it is
+    about."""
 
     name: str
     action: Action

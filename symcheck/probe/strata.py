@@ -1,8 +1,8 @@
 """Inputs of a search: the strata in which broken rules hide.
 
 Every entry is a dyadic rational of few bits, so that it is exact in bfloat16, and so are its images under permutations,
-sign flips and dyadic rotations. Tests on Gaussian rectangles never see a repeated singular value, a tie or a zero row; here each
-has a stratum of its own.
+sign flips and dyadic rotations. Tests on Gaussian rectangles never see a repeated singular value, a tie or a zero row;
+here each has a stratum of its own.
 """
 
 from __future__ import annotations

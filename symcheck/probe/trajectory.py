@@ -21,10 +21,12 @@ class CandidateLike(Protocol):
     """What the probe needs of a candidate: its name, and an optimizer for given parameters."""
 
     @property
-    def target(self) -> str: ...
+    def target(self) -> str:
+        """What the user called it."""
 
     @property
-    def make(self) -> Callable[[list[torch.nn.Parameter]], Any]: ...
+    def make(self) -> Callable[[list[torch.nn.Parameter]], Any]:
+        """Builds a new optimizer over the given parameters."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,12 @@ class Inputs:
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the tensors of the block."""
         return tuple(tuple(weight.shape) for weight in self.weights)
 
     @property
     def steps(self) -> int:
+        """The number of steps."""
         return len(self.grads)
 
     def to(self, dtype: torch.dtype) -> Inputs:
@@ -48,9 +52,7 @@ class Inputs:
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Inputs:
         """``function`` applied to the weights and to every gradient."""
-        return Inputs(
-            tuple(map(function, self.weights)), tuple(tuple(map(function, step)) for step in self.grads)
-        )
+        return Inputs(tuple(map(function, self.weights)), tuple(tuple(map(function, step)) for step in self.grads))
 
     def first(self, steps: int) -> Inputs:
         """The first ``steps`` steps of the trajectory."""
@@ -82,7 +84,10 @@ class CandidateError(Exception):
 
 def seed_everything(seed: int) -> None:
     """Give every random source that a candidate may draw from the same start."""
-    torch.manual_seed(seed)
+    # torch.manual_seed also formats a stack trace for devices that are not there: too slow for thousands of runs.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - candidates draw from the global generator
 
@@ -129,9 +134,7 @@ def run(candidate: CandidateLike, inputs: Inputs, arithmetic: Arithmetic = PLAIN
             for param, grad in zip(params, grads, strict=True):
                 param.grad = grad.clone()
             take_step(optimizer, number)
-            displacements.append(
-                tuple(param.detach() - old for param, old in zip(params, before, strict=True))
-            )
+            displacements.append(tuple(param.detach() - old for param, old in zip(params, before, strict=True)))
     return displacements
 
 

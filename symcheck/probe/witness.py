@@ -1,7 +1,7 @@
 """Witnesses: a refutation as data, its replay, and a script that anyone can run.
 
-A witness holds the exact group element, the exact weights and gradients, the step at which the two sides part, and both sides
-as they were computed. Numbers are strings of rationals, so that nothing is rounded on the way through JSON.
+A witness holds the exact group element, the exact weights and gradients, the step at which the two sides part, and
+both sides as they were computed. Numbers are strings of rationals, so that nothing is rounded on the way through JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from groups import parse_action
 from symcheck.probe.arithmetic import PLAIN, Arithmetic
-from symcheck.probe.measure import LEAST_FLOOR, MARGIN, Defect, Trial, compare, with_floors, worst
+from symcheck.probe.measure import LEAST_FLOOR, MARGIN, Defect, Trial, compare, gauge_defects, with_floors, worst
 from symcheck.probe.relation import SIDES, Equivariance, Property, Relation
 from symcheck.probe.trajectory import CandidateError, CandidateLike, Inputs, Tensors
 
@@ -64,6 +64,7 @@ def describe(
     *,
     promoted: bool,
     least_floor: float,
+    gauge: bool,
     seed: int,
 ) -> dict[str, Any]:
     """The witness document of a refuting trial."""
@@ -88,6 +89,7 @@ def describe(
         "noise_floor": defect.floor,
         "promoted": promoted,
         "least_floor": least_floor,
+        "gauge": gauge,
         "seed": seed,
     }
 
@@ -122,7 +124,8 @@ def replay(candidate: CandidateLike, witness: Mapping[str, Any]) -> Replay:
         raise ValueError(f"damaged witness: step {step} of {inputs.steps}")
     try:
         trial = compare(candidate, inputs.first(step), relation, arithmetic, seed=seed)
-        measured = worst(with_floors(candidate, trial, arithmetic, runs=8, least=least, seed=seed))
+        judged = gauge_defects if witness.get("gauge") else with_floors
+        measured = worst(judged(candidate, trial, arithmetic, runs=8, least=least, seed=seed))
     except CandidateError as error:
         return Replay(False, float("nan"), float("nan"), str(error))
     if measured is None:
@@ -147,7 +150,7 @@ def _short(tensor: torch.Tensor) -> str:
     return str([[round(entry, 6) for entry in row] for row in tensor.reshape(-1, tensor.shape[-1]).tolist()])
 
 
-_SCRIPT = '''\
+_SCRIPT = """\
 # {title}
 import torch
 {load}
@@ -168,7 +171,7 @@ left, right = {left}, {right}
 for a, b in zip(left, right):
     print("{name_left} =", a.tolist()); print("{name_right} =", b.tolist())
     print("largest difference:", float((a - b).abs().max()))
-'''
+"""
 
 
 def repro_script(witness: Mapping[str, Any]) -> str:
@@ -195,9 +198,7 @@ def repro_script(witness: Mapping[str, Any]) -> str:
     )
 
 
-def _moved_lines(
-    question: Property, inputs: Inputs, relation: Relation, moved: Inputs
-) -> tuple[list[str], str, str]:
+def _moved_lines(question: Property, inputs: Inputs, relation: Relation, moved: Inputs) -> tuple[list[str], str, str]:
     """The lines that define the transformed inputs, and the two sides as expressions."""
     if question.name == "horizontality":
         return [], "[u.mean(-2) for u in run(W, G)]", "[0 * u.mean(-2) for u in run(W, G)]"
@@ -206,7 +207,9 @@ def _moved_lines(
         f"gG = {_literal([[rationals(grad) for grad in grads] for grads in moved.grads])}",
     ]
     if isinstance(relation, Equivariance):
-        lines.append(f"rho = {_literal([rationals(matrix) for matrix in _matrices(inputs, relation)])}  # g on flattened tensors")
+        lines.append(
+            f"rho = {_literal([rationals(matrix) for matrix in _matrices(inputs, relation)])}  # g on flattened tensors"
+        )
         acted = "[(torch.tensor(r, dtype=torch.float64) @ u.flatten()).view_as(u) for r, u in zip(rho, run(W, G))]"
         return lines, "run(gW, gG)", acted
     if question.name == "shift_quotient":
@@ -229,7 +232,8 @@ def _matrices(inputs: Inputs, relation: Equivariance) -> list[torch.Tensor]:
 
 
 def _literal(data: Any) -> str:
-    """Nested lists of rational strings as Python source: ``[[3/5, 0]]``; long decimals where the rational is unwieldy."""
+    """Nested lists of rational strings as Python source: ``[[3/5, 0]]``; long decimals where the rational is
+    unwieldy."""
 
     def shown(part: Any) -> Any:
         return [shown(item) for item in part] if isinstance(part, list) else _Bare(part)
@@ -257,7 +261,8 @@ def _load_lines(target: str) -> str:
         path, _, name = target.rpartition(":")
         return (
             f"import importlib.util\nspec = importlib.util.spec_from_file_location('candidate', {path!r})\n"
-            f"module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)\nOptimizer = module.{name}"
+            f"module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)\n"
+            f"Optimizer = module.{name}"
         )
     module, _, name = target.replace(":", ".").rpartition(".")
     return f"from {module} import {name} as Optimizer"

@@ -1,7 +1,7 @@
 """Broken optimizers, each of which a check must catch: how rules hide their defects, and defects that were published.
 
-A mutant names the block and property on which it must be refuted (or found vacuous) and the reason it passes ordinary tests: it
-is wrong by too little, too late, or only where nobody looks.
+A mutant names the block and property on which it must be refuted (or found vacuous) and the reason it passes ordinary
+tests: it is wrong by too little, too late, or only where nobody looks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,13 @@ def _mutant(
     def register(update: Update) -> Update:
         MUTANTS.append(
             Mutant(
-                update.__name__.strip("_"), hides, block, property, lambda params: FromUpdate(params, update), expected, degree
+                update.__name__.strip("_"),
+                hides,
+                block,
+                property,
+                lambda params: FromUpdate(params, update),
+                expected,
+                degree,
             )
         )
         return update
@@ -333,10 +339,10 @@ class _GlobalClip(FromUpdate):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        total = torch.stack([p.grad.double().norm() for p in params]).norm()
-        for param in params:
-            param.add_(-0.1 * param.grad / torch.clamp(total, min=1.0))
+        pairs = [(p, p.grad) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        total = torch.stack([torch.linalg.vector_norm(grad) for _, grad in pairs]).norm()
+        for param, grad in pairs:
+            param.add_(-0.1 * grad / torch.clamp(total, min=1.0))
 
 
 class _StackedPolar(FromUpdate):
@@ -350,8 +356,8 @@ class _StackedPolar(FromUpdate):
                 if param.grad is not None:
                     by_shape.setdefault(param.shape, []).append(param)
         for params in by_shape.values():
-            stacked = polar(torch.cat([param.grad for param in params]))
-            for param, update in zip(params, stacked.split(params[0].shape[0]), strict=True):
+            stacked = polar(torch.cat([param.grad for param in params if param.grad is not None]))
+            for param, update in zip(params, stacked.chunk(len(params)), strict=True):
                 param.add_(-0.1 * update)
 
 
@@ -441,7 +447,9 @@ def _plain(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tens
 
 MUTANTS += [
     Mutant("global_clip", "only with two parameters", "all", "block_independence", lambda p: _GlobalClip(p, _plain)),
-    Mutant("stacked_polar", "only with two of one shape", "all", "block_independence", lambda p: _StackedPolar(p, _plain)),
+    Mutant(
+        "stacked_polar", "only with two of one shape", "all", "block_independence", lambda p: _StackedPolar(p, _plain)
+    ),
     Mutant("forgets_step", "only after loading", "all", "checkpoint", _ForgetsStep),
     Mutant("forgets_momentum", "only after loading", "all", "checkpoint", _ForgetsMomentum),
     Mutant("foreach_differs", "the default path is right", "all", "backend_agreement", _ForeachDiffers),

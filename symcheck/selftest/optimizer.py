@@ -32,14 +32,16 @@ class FromUpdate(torch.optim.Optimizer):
 
 def row_norm(grad: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
     """The row-normalised gradient, the rule that most mutants are made from (arXiv 2605.18106)."""
-    return grad / (torch.linalg.vector_norm(grad, dim=-1, keepdim=True) + eps)
+    normed: torch.Tensor = grad / (torch.linalg.vector_norm(grad, dim=-1, keepdim=True) + eps)
+    return normed
 
 
 def polar(grad: torch.Tensor) -> torch.Tensor:
     """The orthogonal factor over the non-zero singular values."""
     u, s, vh = torch.linalg.svd(grad, full_matrices=False)
     cutoff = max(grad.shape[-2:]) * torch.finfo(grad.dtype).eps * s.amax(-1, keepdim=True)
-    return (u * (s > cutoff).to(grad.dtype).unsqueeze(-2)) @ vh
+    factor: torch.Tensor = (u * (s > cutoff).to(grad.dtype).unsqueeze(-2)) @ vh
+    return factor
 
 
 def momentum(grad: torch.Tensor, state: State, beta: float = 0.9) -> torch.Tensor:

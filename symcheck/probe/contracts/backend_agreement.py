@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,7 +24,8 @@ _FLAGS: Mapping[str, Mapping[str, bool]] = {
 
 
 def backend_agreement(setting: Setting) -> Outcome:
-    """Compare for-loop, foreach and fused steps in float64, float32 and bfloat16, and the compiled step if time allows."""
+    """Compare for-loop, foreach and fused steps in float64, float32 and bfloat16, and the compiled step if time
+    allows."""
     shapes_list = [shapes for shapes in setting.shapes(2) if setting.single(shapes)] or setting.shapes(1)
     paths = _paths(setting, shapes_list[0])
     if len(paths) < 2:
@@ -74,7 +76,9 @@ Configure = Callable[[Any], Callable[[], Any]]
 
 def _paths(setting: Setting, shapes: Shapes) -> dict[str, Configure]:
     """The code paths that this optimizer offers on this machine."""
-    optimizer = build(setting.candidate, [torch.nn.Parameter(torch.ones(shape, dtype=torch.float64)) for shape in shapes])
+    optimizer = build(
+        setting.candidate, [torch.nn.Parameter(torch.ones(shape, dtype=torch.float64)) for shape in shapes]
+    )
     groups = getattr(optimizer, "param_groups", None) or [{}]
     offered = {flag for flag in ("foreach", "fused") if all(flag in group for group in groups)}
     if not offered:
@@ -126,7 +130,9 @@ def _run_configured(setting: Setting, inputs: Inputs, configure: Configure) -> l
         for param, grad in zip(params, grads, strict=True):
             param.grad = grad.clone()
         take_step(step, number)
-        displacements.append(tuple(param.detach().double() - old.double() for param, old in zip(params, before, strict=True)))
+        displacements.append(
+            tuple(param.detach().double() - old.double() for param, old in zip(params, before, strict=True))
+        )
     return displacements
 
 
@@ -134,7 +140,7 @@ def _widest(outcomes: Mapping[str, list[Tensors]], reference: list[Tensors]) -> 
     """The largest difference between two paths in any step, relative to the float64 update, and which two."""
     names = list(outcomes)
     most, pair = 0.0, ""
-    for first, second in zip(names, names[1:], strict=False):
+    for first, second in itertools.pairwise(names):
         for a, b, true in zip(outcomes[first], outcomes[second], reference, strict=True):
             size = largest(true)
             difference = largest([torch.nan_to_num(x - y, nan=float("inf")) for x, y in zip(a, b, strict=True)])

@@ -14,8 +14,8 @@ STEPS = 4
 
 
 def block_independence(setting: Setting) -> Outcome:
-    """Other parameters' gradients, however different, leave a displacement as it is, whether the parameters share a shape
-    (where implementations stack them) or not."""
+    """Other parameters' gradients, however different, leave a displacement as it is, whether the parameters share a
+    shape (where implementations stack them) or not."""
     candidates = [shapes for shapes in setting.shapes(4) if setting.single(shapes)] or setting.shapes(1)
     threshold = MARGIN * setting.nature.least_floor
     most = 0.0
@@ -23,12 +23,10 @@ def block_independence(setting: Setting) -> Outcome:
         neighbour = candidates[-1]
         for scale in (1.0, 2.0**10):
             ours = setting.draw("generic", shapes, STEPS)
-            twin = setting.draw("generic", shapes, STEPS, offset=1).map(lambda t, s=scale: t * s)
-            other = setting.draw("generic", neighbour, STEPS, offset=2).map(lambda t, s=scale: t * s)
+            twin = _scaled(setting.draw("generic", shapes, STEPS, offset=1), scale)
+            other = _scaled(setting.draw("generic", neighbour, STEPS, offset=2), scale)
             alone = run(setting.candidate, ours, setting.nature.arithmetic, seed=setting.seed)
-            together = run(
-                setting.candidate, _join(ours, twin, other), setting.nature.arithmetic, seed=setting.seed
-            )
+            together = run(setting.candidate, _join(ours, twin, other), setting.nature.arithmetic, seed=setting.seed)
             apart = _relative(alone, [step[: len(shapes)] for step in together])
             if apart > threshold:
                 return _refuted(
@@ -50,13 +48,15 @@ def block_independence(setting: Setting) -> Outcome:
     )
 
 
+def _scaled(inputs: Inputs, scale: float) -> Inputs:
+    return inputs.map(lambda tensor: tensor * scale)
+
+
 def _join(*several: Inputs) -> Inputs:
     """Several blocks as parameters of one optimizer."""
     return Inputs(
         tuple(weight for inputs in several for weight in inputs.weights),
-        tuple(
-            tuple(grad for inputs in several for grad in inputs.grads[step]) for step in range(several[0].steps)
-        ),
+        tuple(tuple(grad for inputs in several for grad in inputs.grads[step]) for step in range(several[0].steps)),
     )
 
 

@@ -25,7 +25,9 @@ def checkpoint(setting: Setting) -> Outcome:
             try:
                 resumed = _continue(setting, inputs, moment)
             except CandidateError as error:
-                return Outcome(Verdict.REFUTED, f"after saving at step {moment} and loading: {error}", (), _evidence(shapes))
+                return Outcome(
+                    Verdict.REFUTED, f"after saving at step {moment} and loading: {error}", (), _evidence(shapes)
+                )
             except _Unsavable as error:
                 return Outcome(Verdict.REFUTED, str(error), (), _evidence(shapes))
             if not same(whole, resumed):

@@ -62,9 +62,7 @@ class Setting:
 
 def same(first: list[Tensors], second: list[Tensors]) -> bool:
     """Bitwise equality of two trajectories; NaN equals NaN."""
-    return all(
-        equal_bits(a, b) for x, y in zip(first, second, strict=True) for a, b in zip(x, y, strict=True)
-    )
+    return all(equal_bits(a, b) for x, y in zip(first, second, strict=True) for a, b in zip(x, y, strict=True))
 
 
 def equal_bits(first: torch.Tensor, second: torch.Tensor) -> bool:

@@ -22,7 +22,9 @@ def purity(setting: Setting) -> Outcome:
         if fault:
             return Outcome(Verdict.REFUTED, fault, evidence=Evidence(examples=1, steps=STEPS, shapes=shapes))
     shapes_tried = tuple(shape for shapes in shapes_list for shape in shapes)
-    return Outcome(Verdict.SUPPORTED, evidence=Evidence(examples=2 * len(shapes_list), steps=STEPS, shapes=shapes_tried))
+    return Outcome(
+        Verdict.SUPPORTED, evidence=Evidence(examples=2 * len(shapes_list), steps=STEPS, shapes=shapes_tried)
+    )
 
 
 def _writes_elsewhere(setting: Setting, shapes: Shapes) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from symcheck.probe.contracts.outcome import Outcome, Setting
 from symcheck.probe.strata import Shapes
-from symcheck.probe.trajectory import Tensors, largest, run
+from symcheck.probe.trajectory import CandidateError, Tensors, largest, run
 from symcheck.result import Evidence, Verdict
 
 EXPONENTS = range(-60, 41, 4)
-"""Gradients are multiplied by ``2**k`` for these k, which is exact: what changes is the rule and its eps, not the input."""
+"""Gradients are multiplied by ``2**k`` for these k, which is exact: what changes is the rule and its eps, not the
+input."""
 
 WITHIN = 0.01
 """A scale belongs to the range while the update is within 1 % of the homogeneous one."""
@@ -21,15 +24,17 @@ STEPS = 3
 def scale_orbit(setting: Setting) -> Outcome:
     """Measure the degree near scale one and how far it reaches; refuted if a claimed degree is another.
 
-    The code runs as it is, casts included, since overflow in a cast is one of the defects that this is about. Without a claim
-    the degree is reported: a characterisation never fails.
+    The code runs as it is, casts included, since overflow in a cast is one of the defects that this is about. Without
+    a claim the degree is reported: a characterisation never fails.
     """
     claim = getattr(setting.candidate, "claim", None)
     claimed = getattr(claim, "degree", None)
     results = []
     for shapes in setting.shapes(2):
-        degree, low, high = _orbit(setting, shapes)
-        results.append((shapes, degree, low, high))
+        try:
+            results.append((shapes, *_orbit(setting, shapes)))
+        except _Breaks as fault:
+            return Outcome(Verdict.REFUTED, str(fault), evidence=Evidence(examples=1, steps=STEPS, shapes=shapes))
     tried = tuple(shape for shapes, *_ in results for shape in shapes)
     evidence = Evidence(examples=len(EXPONENTS) * len(results), steps=STEPS, shapes=tried)
     degrees = {degree for _, degree, _, _ in results}
@@ -47,6 +52,10 @@ def scale_orbit(setting: Setting) -> Outcome:
     return Outcome(Verdict.SUPPORTED, conditions=(measured,), evidence=evidence)
 
 
+class _Breaks(Exception):
+    """The update raises or overflows at some scale: homogeneous of no degree there, claimed or not."""
+
+
 def _orbit(setting: Setting, shapes: Shapes) -> tuple[int | float | None, int, int]:
     """The degree near scale one (None if there is none) and the exponents between which it holds."""
     inputs = setting.draw("generic", shapes, STEPS)
@@ -61,7 +70,12 @@ def _orbit(setting: Setting, shapes: Shapes) -> tuple[int | float | None, int, i
         scaled = type(inputs)(
             zeroed.weights, tuple(tuple(grad * 2.0**exponent for grad in step) for step in zeroed.grads)
         )
-        at[exponent] = run(setting.candidate, scaled, seed=setting.seed)
+        try:
+            at[exponent] = run(setting.candidate, scaled, seed=setting.seed)
+        except CandidateError as error:
+            raise _Breaks(f"at gradient scale 2^{exponent}: {error}") from error
+        if not all(torch.isfinite(tensor).all() for step in at[exponent] for tensor in step):
+            raise _Breaks(f"at gradient scale 2^{exponent} the update is not finite")
     ratio = _size(at[1]) / _size(base) if _size(base) else math.nan
     if not math.isfinite(ratio) or ratio <= 0:
         return None, 0, 0

@@ -16,12 +16,13 @@ STEPS = 2
 
 NO_DIGIT = 2.0
 """Where the low-precision update is farther from the float64 one than this many times its size, not even its order of
-magnitude is right. Two unrelated updates of one size are apart by at most twice that size: beyond it the code blew up."""
+magnitude is right. Two unrelated updates of one size are apart by at most twice that size: beyond it the code blew
+up."""
 
 
 def singular_stability(setting: Setting) -> Outcome:
-    """Compare the code in float32 and bfloat16 with its own float64 arithmetic on square, tall, wide, rank-deficient, centred
-    and tied gradients that are exact in all three types."""
+    """Compare the code in float32 and bfloat16 with its own float64 arithmetic on square, tall, wide, rank-deficient,
+    centred and tied gradients that are exact in all three types."""
     errors: dict[str, tuple[float, str]] = {"float32": (0.0, ""), "bfloat16": (0.0, "")}
     casts: set[str] = set()
     shapes_list = setting.shapes(4)
@@ -48,8 +49,8 @@ def singular_stability(setting: Setting) -> Outcome:
                     errors[dtype] = (error_here, stratum)
                 if not error_here <= NO_DIGIT:
                     return _refuted(
-                        f"{dtype}, stratum {stratum}: the update is {error_here:.2g} times its own size away from the float64 "
-                        "arithmetic of the same code",
+                        f"{dtype}, stratum {stratum}: the update is {error_here:.2g} times its own size away "
+                        "from the float64 arithmetic of the same code",
                         shapes,
                         errors,
                         casts,
@@ -57,7 +58,9 @@ def singular_stability(setting: Setting) -> Outcome:
     tried = tuple(shape for shapes in shapes_list for shape in shapes)
     return Outcome(
         Verdict.SUPPORTED,
-        conditions=tuple(f"{dtype}: error at most {error:.1e} of the update ({where})" for dtype, (error, where) in errors.items()),
+        conditions=tuple(
+            f"{dtype}: error at most {error:.1e} of the update ({where})" for dtype, (error, where) in errors.items()
+        ),
         evidence=Evidence(examples=examples, steps=STEPS, shapes=tried),
         numeric=_numeric(errors, casts),
     )
