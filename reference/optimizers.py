@@ -62,6 +62,10 @@ class RuleBasedOptimizer(torch.optim.Optimizer):
             hyper["lr"] = hyper["lr"].item()
         return rule_type(**hyper)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.defaults.pop("differentiable", None)  # torch adds this option, which no rule has, to what it unpickles
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group of parameters, or nothing at all if the rule of the group cannot step one of them.
 
@@ -109,7 +113,9 @@ class RuleBasedOptimizer(torch.optim.Optimizer):
                 )
         for group in self.param_groups:
             rule = self.rule_of(group)
-            for stack in self._stacks(rule, [each for each in group["params"] if each.grad is not None]):
+            for stack in self._stacks(
+                rule, [each for each in group["params"] if each.grad is not None and each.numel()]
+            ):
                 self._step_stack(rule, stack, group["maximize"])
         return loss
 

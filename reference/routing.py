@@ -51,7 +51,7 @@ class Route:
         role: a key of `ROLES`.
         reason: what decided.
         shift: whether adding one row to every row of the weight leaves the loss unchanged (softmax logits), the only
-            case in which centring is a symmetry.
+            case in which centring is a symmetry. A z-loss added by the training script breaks it and cannot be seen.
         blocks: how many independent matrices lie side by side: attention heads, or a gate on top of an up projection.
         block_axis: the axis along which they lie.
         units: the orientation in which the rows are the units (neurons) of the layer.
@@ -283,8 +283,8 @@ def _logits_are_capped(model: nn.Module) -> bool:
 
 
 def _attention(use: _Use) -> nn.Module | None:
-    """The attention layer that a parameter belongs to, if any."""
-    for name, module in use.chain[:3]:
+    """The attention layer that holds a projection, if any; a block around attention and MLP does not count."""
+    for name, module in use.chain[:2]:
         if "attention" in type(module).__name__.lower() or re.fullmatch(r"(.*_)?(attn|attention)", name):
             return module
     return None

@@ -150,6 +150,9 @@ def build_stack(
     for role in chosen:
         if role not in ROLES:
             raise ValueError(f"unknown role {role!r} in rules; roles are {', '.join(ROLES)}")
+    for key, value in {**chosen, **overrides}.items():
+        if not isinstance(value, Rule):
+            raise TypeError(f"the rule for {key!r} must be a Rule such as get_rule('row_norm'), got {value!r}")
     routes = route(model, assign)
     for argument, patterns in (("overrides", overrides), ("undecayed", undecayed)):
         for pattern in patterns:

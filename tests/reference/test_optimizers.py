@@ -378,6 +378,42 @@ def test_from_rule_makes_optimizers_of_a_rule_value():
     assert factory(parameters(), lr=0.5).param_groups[0]["lr"] == 0.5
 
 
+@pytest.mark.parametrize("revive", ["load", "unpickle"])
+def test_groups_can_be_added_to_a_restored_optimizer(revive):
+    optimizer = optimizers.RowNorm(parameters(), lr=0.1)
+    if revive == "unpickle":
+        optimizer = pickle.loads(pickle.dumps(optimizer))
+    else:
+        optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.add_param_group({"params": parameters(count=1)})
+    assert optimizer.param_groups[0].keys() == optimizer.param_groups[1].keys()
+
+
+@every_rule
+def test_an_empty_parameter_has_nothing_to_step(name):
+    empty, full = parameters((*shape_for(name)[:-1], 0), count=1), parameters(shape_for(name), count=1)
+    optimizer = OPTIMIZERS[name](empty + full, lr=0.1)
+    before = full[0].detach().clone()
+    run(optimizer, empty + full, 1)
+    assert not torch.equal(full[0], before)
+    optimizer.load_state_dict(optimizer.state_dict())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@every_rule
+def test_parameters_on_two_devices_in_one_group(name):
+    here, there = parameters(shape_for(name), count=1), parameters(shape_for(name), count=1)
+    there = [nn.Parameter(there[0].detach().cuda())]
+    optimizer = OPTIMIZERS[name](here + there, lr=0.1)
+    for step in range(3):
+        grad = gradients(here, step)[0]
+        here[0].grad, there[0].grad = grad, grad.cuda()
+        optimizer.step()
+    assert (here[0] - there[0].cpu()).abs().max() <= rounding(3, shape_for(name), here[0].abs().max())
+    assert all(value.is_cuda for value in optimizer.state[there[0]].values() if isinstance(value, torch.Tensor))
+
+
 def test_unpickled_class_is_the_module_s():
     assert pickle.loads(pickle.dumps(optimizers.RowNorm)) is optimizers.RowNorm
 

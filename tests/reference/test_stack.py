@@ -231,6 +231,19 @@ def test_a_gate_beside_experts_is_a_router_and_one_beside_down_is_not():
     assert found["shared_expert_gate.weight"] == "matrix"  # one row: centring would leave nothing
 
 
+def test_a_block_around_attention_and_mlp_is_no_attention():
+    class ResidualAttentionBlock(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attn = nn.MultiheadAttention(D, 2)
+            self.mlp = nn.ModuleDict({"c_fc": nn.Linear(D, R), "c_proj": nn.Linear(R, D)})
+
+    found = roles_of(ResidualAttentionBlock())
+    assert found["attn.out_proj.weight"] == "attention_o"
+    assert found["mlp.c_fc.weight"] == "mlp_gate_up"
+    assert found["mlp.c_proj.weight"] == "mlp_down"
+
+
 def test_fused_projections_are_split():
     class FusedAttention(nn.Module):
         def __init__(self):
@@ -308,6 +321,12 @@ def test_unusable_arguments_are_one_line_errors(options, message):
     with pytest.raises(ValueError, match=message) as caught:
         build_stack(decoder(), **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("argument", ["rules", "overrides"])
+def test_a_rule_must_be_a_rule(argument):
+    with pytest.raises(TypeError, match=r"^the rule for 'other' must be a Rule such as [^\n]*, got 'sgd'$"):
+        build_stack(decoder(), **{argument: {"other": "sgd"}})
 
 
 def test_a_head_count_that_does_not_fit_is_refused():

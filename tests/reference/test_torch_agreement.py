@@ -174,10 +174,10 @@ class PromoteCasts(TorchDispatchMode):
 
 
 def amplification(sigma, coefficients, steps):
-    """Largest factor by which ``steps`` quintic steps enlarge a perturbation of a matrix with singular values ``sigma``.
+    """How much ``steps`` quintic steps enlarge a small perturbation of a matrix with singular values ``sigma``.
 
-    In the singular bases the derivative of an odd matrix function multiplies the entries of a perturbation by
-    divided differences of the scalar function between the values ``+-sigma_i`` (Daleckii and Krein): the largest is its norm.
+    In the singular bases the derivative of an odd matrix function multiplies the entries of a perturbation by divided
+    differences of the scalar function between the values ``+-sigma_i`` (Daleckii and Krein); the largest is its norm.
     """
     a, b, c = coefficients
     x = np.concatenate([sigma, -sigma])
