@@ -1,6 +1,6 @@
 """Reference update rules: pure, float64, one code for numpy and torch. Importing this imports no array library.
 
-`optimizers` (the ``torch.optim`` front ends) and `build_stack` need torch and are imported when they are first asked for.
+`optimizers` (the ``torch.optim`` front ends) and `build_stack` need torch and are imported when first asked for.
 """
 
 import importlib
