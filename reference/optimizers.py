@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from reference import RULES
+from reference.orthogonalizers import QDWH, Exact, NewtonSchulz
 from reference.rule import Rule
 
 _COMPUTE = {
@@ -35,6 +36,10 @@ _ANNOTATIONS = frozenset(
     {"params", "param_names", "name", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr"}
 )
 """Keys of a parameter group that are not hyper-parameters: what torch and its schedulers write there, and a name."""
+
+
+# Hyper-parameters are part of a checkpoint; these are the only ones that torch.load(weights_only=True) does not know.
+torch.serialization.add_safe_globals([Exact, NewtonSchulz, QDWH])
 
 
 class RuleBasedOptimizer(torch.optim.Optimizer):

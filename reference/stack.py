@@ -29,11 +29,14 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     "attention_qkv": get_rule("muon_heads", lr=8e-4),
     "attention_o": get_rule("muon_heads", lr=8e-4),
     "matrix": get_rule("muon_heads", lr=8e-4),
-    "other": get_rule("adamw", lr=2e-4, betas=(0.9, 0.95), weight_decay=0.01, uncorrected_eps=True),
+    "other": get_rule("adamw", lr=2e-4, betas=(0.9, 0.95), weight_decay=0.01),
 }
 """The rules of the paper's training scripts with the learning rates and decays of its builder (``optim/routing.py``).
 
-Norm gains and biases (role ``other``) decay there, and so they do here; nothing else does.
+Norm gains and biases (role ``other``) decay there, and so they do here; nothing else does. Departures: a tied
+embedding is not an LM head, and stacked experts are orthogonalised with gate and up apart and with the scale of their
+logical shape [out, in], as dense layers are (there fused for OLMoE, and scaled by other shapes). ``overrides`` can
+say otherwise.
 """
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from reference import RULES, get_rule, optimizers
 from reference.optimizers import OPTIMIZERS, from_rule
+from reference.orthogonalizers import NewtonSchulz
 
 EPS = torch.finfo(torch.float64).eps
 SHAPE = (6, 4)
@@ -147,6 +148,17 @@ def test_copies_continue_bit_for_bit(name, clone):
     other, twins = clone((optimizer, params))
     assert other.param_groups[0]["params"][0] is twins[0]
     assert same(run(other, twins, 2, first=2), run(optimizer, params, 2, first=2))
+
+
+def test_a_checkpoint_may_hold_an_orthogonalizer():
+    method = NewtonSchulz(((2.0, -1.5, 0.5),) * 3, floor="clamp")
+    optimizer = optimizers.Muon(parameters(), orthogonalizer=method)
+    buffer = io.BytesIO()
+    torch.save(optimizer.state_dict(), buffer)
+    buffer.seek(0)
+    other = optimizers.Muon(parameters())
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    assert other.param_groups[0]["orthogonalizer"] == method
 
 
 @every_rule
