@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from reference.transforms.newton_schulz import frobenius_normalize, gram_newton_schulz, newton_schulz
@@ -79,24 +80,28 @@ class QDWH:
 
 Orthogonalizer: TypeAlias = Exact | NewtonSchulz | QDWH
 
-ORTHOGONALIZERS: Mapping[str, Orthogonalizer] = {
-    "exact": Exact(),
-    "qdwh": QDWH(),
-    # KellerJordan/Muon, MuonEq, NorMuon, Scion; and torch.optim.Muon.
-    "jordan": NewtonSchulz((JORDAN,) * 5),
-    "torch": NewtonSchulz((JORDAN,) * 5, floor="clamp"),
-    "cubic": NewtonSchulz((CUBIC,) * 5),
-    # timlautk/polargrad polar_express.py.
-    "polar_express": NewtonSchulz(polar_express(5, safety=1.01), margin=1.01),
-    # timlautk/equivariant_optimizers polar_express.py, after microsoft/dion.
-    "polar_express_2e-2": NewtonSchulz(POLAR_EXPRESS_2E2, margin=1.02, eps=1e-6),
-    # Dao-AILab/gram-newton-schulz with the coefficients of the paper's *_GramNS optimizers.
-    "gram_newton_schulz": NewtonSchulz(polar_express(5, safety=1.05), gram_restarts=(2,)),
-    # NVIDIA-NeMo/Emerging-Optimizers muon_utils.py: "quintic" (its default), "aol", "deepseekv4".
-    "you": NewtonSchulz(YOU, floor="clamp"),
-    "aol": NewtonSchulz(AOL, floor="clamp"),
-    "deepseek_v4": NewtonSchulz(DEEPSEEK_V4, floor="clamp"),
-}
+ORTHOGONALIZERS: Mapping[str, Orthogonalizer] = MappingProxyType(
+    {
+        "exact": Exact(),
+        "qdwh": QDWH(),
+        # The single-device default of timlautk/polargrad polar_grad.py: not converged.
+        "qdwh_2": QDWH(2),
+        # KellerJordan/Muon, MuonEq, NorMuon, Scion; and torch.optim.Muon.
+        "jordan": NewtonSchulz((JORDAN,) * 5),
+        "torch": NewtonSchulz((JORDAN,) * 5, floor="clamp"),
+        "cubic": NewtonSchulz((CUBIC,) * 5),
+        # timlautk/polargrad polar_express.py.
+        "polar_express": NewtonSchulz(polar_express(5, safety=1.01), margin=1.01),
+        # timlautk/equivariant_optimizers polar_express.py, after microsoft/dion.
+        "polar_express_2e-2": NewtonSchulz(POLAR_EXPRESS_2E2, margin=1.02, eps=1e-6),
+        # Dao-AILab/gram-newton-schulz with the coefficients of the paper's *_GramNS optimizers.
+        "gram_newton_schulz": NewtonSchulz(polar_express(5, safety=1.05), gram_restarts=(2,)),
+        # NVIDIA-NeMo/Emerging-Optimizers muon_utils.py: "quintic" (its default), "aol", "deepseekv4".
+        "you": NewtonSchulz(YOU, floor="clamp"),
+        "aol": NewtonSchulz(AOL, floor="clamp"),
+        "deepseek_v4": NewtonSchulz(DEEPSEEK_V4, floor="clamp"),
+    }
+)
 """The methods in use, with the constants of their sources (which compute in bf16 or fp16, not in the input dtype)."""
 
 

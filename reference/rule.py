@@ -17,6 +17,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 from array_api_compat import array_namespace
@@ -72,10 +73,7 @@ class Rule(ABC):
     """Whether ``weight_decay`` shrinks the weight directly or enters through the gradient."""
 
     def __post_init__(self) -> None:
-        for field in ("lr", "weight_decay"):
-            value = getattr(self, field)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"rule {self.name!r}: {field} must be finite and >= 0, got {value!r}")
+        require_nonnegative(self, "lr", "weight_decay")
 
     @property
     @abstractmethod
@@ -152,7 +150,7 @@ class Rule(ABC):
 
 RuleType = TypeVar("RuleType", bound=type[Rule])
 _rules: dict[str, type[Rule]] = {}
-RULES: Mapping[str, type[Rule]] = _rules
+RULES: Mapping[str, type[Rule]] = MappingProxyType(_rules)
 """Every reference rule by name."""
 
 
@@ -200,6 +198,14 @@ def require_nonnegative(rule: Rule, *fields: str) -> None:
         value = getattr(rule, field)
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"rule {rule.name!r}: {field} must be finite and >= 0, got {value!r}")
+
+
+def require_count(rule: Rule, *fields: str) -> None:
+    """ValueError unless every named field of ``rule`` is an integer and at least 1."""
+    for field in fields:
+        value = getattr(rule, field)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"rule {rule.name!r}: {field} must be an integer >= 1, got {value!r}")
 
 
 def zeros_like(weight: Array) -> Array:

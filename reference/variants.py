@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from reference.orthogonalizers import ORTHOGONALIZERS, QDWH
+from reference.orthogonalizers import ORTHOGONALIZERS
 from reference.rule import RULES, Rule, get_rule
 
 _OPTIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -60,7 +60,7 @@ _OPTIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "row_then_polar_gpt_oss_pair": {"order": "row_then_polar", "orientation": "gpt_oss_gate_up_pair"},
     },
     "muon": {
-        **{name: {"orthogonalizer": name} for name in ORTHOGONALIZERS if name != "jordan"},
+        **{name: {"orthogonalizer": name} for name in ORTHOGONALIZERS if name not in ("jordan", "qdwh_2")},
         "no_nesterov": {"nesterov": False},
         "decay": {"weight_decay": 0.1},
     },
@@ -83,7 +83,7 @@ _OPTIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "newton_schulz": {"orthogonalizer": "jordan"},
         "polar_express": {"orthogonalizer": "polar_express"},
         "qdwh": {"orthogonalizer": "qdwh"},
-        "qdwh_2": {"orthogonalizer": QDWH(2)},
+        "qdwh_2": {"orthogonalizer": "qdwh_2"},
         "decay": {"weight_decay": 0.1},
     },
     "expert_row_norm": {"centred": {"center_rows": True}, "col": {"orientation": "col"}},

@@ -11,6 +11,7 @@ from reference.rule import (
     State,
     register,
     require_choice,
+    require_count,
     require_fraction,
     require_nonnegative,
     zeros_like,
@@ -29,20 +30,21 @@ ORDERS: tuple[Order, ...] = ("polar_then_row", "row_then_polar")
 @register
 @dataclass(frozen=True, kw_only=True)
 class Hybrid(Rule):
-    """On the oriented momentum ``m = orient(ema(g))``, with ``P(x) = x (x^T x + eps I)^{-1/2}`` and ``R(x)_i = x_i /
-    (||x_i|| + eps)``:
+    """Row normalisation ``R(x)_i = x_i / (||x_i|| + eps)`` and polar factor ``P(x) = x (x^T x + eps I)^{-1/2}``
+    combined.
 
+    On the oriented momentum ``m = orient(ema(g))``:
     ``polar_then_row``: ``U = R(nu^alpha P(m))``, ``nu = max(<m, P(m)>, eps)``;
     ``row_then_polar``: ``U = nu^alpha P(R(m))``, ``nu = max(<R(m), P(R(m))>, eps)``.
 
     With ``center_rows`` the matrix is centred before the first map, between the two of ``row_then_polar``, and at the
     end.
 
-    Facts about the source that a user should know: in ``polar_then_row`` the scale cancels, so ``alpha`` does nothing
-    (up to ``eps``), and on a wide matrix of full row rank the rows of the polar factor are already unit, so the order
-    equals the plain polar factor; in ``row_then_polar`` ``nu`` is the nuclear norm of a matrix with unit rows, between
-    ``sqrt(m)`` and ``sqrt(m rank)``: it carries no gradient magnitude, and the degree is 0 whatever ``alpha``. Both
-    orders are invariant under positive rescaling of single rows only in ``row_then_polar``.
+    What follows from the formulas: in ``polar_then_row`` the scale cancels, so ``alpha`` does nothing (up to ``eps``),
+    and on a wide matrix of full row rank the rows of the polar factor are unit already, so the rule is the plain polar
+    factor. In ``row_then_polar`` ``nu`` is the nuclear norm of a matrix with unit rows, between ``sqrt(m)`` and
+    ``sqrt(m rank)``: it carries no gradient magnitude, and the degree is 0 whatever ``alpha``. This order is invariant
+    under positive rescaling of single rows of the momentum; the other is not.
 
     Departures: the default backend is the exact damped root (the source's is ``polar_express``); weights with fewer
     than two axes are refused, not skipped; the paper's routing uses ``row_then_polar`` everywhere while the class
@@ -68,7 +70,8 @@ class Hybrid(Rule):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_fraction(self, "momentum")
-        require_nonnegative(self, "alpha", "eps", "steps")
+        require_nonnegative(self, "alpha", "eps")
+        require_count(self, "steps")
         for field, choices in (
             ("order", ORDERS),
             ("orientation", ORIENTATIONS),

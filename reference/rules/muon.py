@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from reference.orthogonalizers import Orthogonalizer
-from reference.rule import DirectionTraits, State, register, require_choice, require_fraction, zeros_like
+from reference.rule import DirectionTraits, State, register, require_choice, require_count, require_fraction, zeros_like
 from reference.rules.orthogonalizing import OrthogonalizingRule
 from reference.symmetry import blocks_of
 from reference.transforms.layout import merge_columns, merge_rows, split_columns, split_rows
@@ -34,11 +34,10 @@ def shape_scale(adjust: AdjustLr, rows: int, cols: int) -> float:
 class Muon(OrthogonalizingRule):
     """Momentum, Nesterov look-ahead, orthogonalisation, shape scale: ``U = s(m, n) polar(v)``. K. Jordan's defaults.
 
-    ``accumulation`` "ema": ``b = mu b + (1 - mu) g, v = (1 - mu) g + mu b``; "heavy_ball": ``b = mu b + g, v = g + mu
-    b``. The two differ by the factor ``1 - mu``, so up to the eps of the orthogonaliser the directions are equal.
-    ``adjust_lr`` is the shape scale: ``sqrt(max(1, m / n))`` ("original") or ``0.2 sqrt(max(m, n))``
-    ("match_rms_adamw"). Decay is decoupled and not scaled. The group does not depend on how many polynomial steps are
-    taken.
+    ``accumulation`` "ema": ``b = mu b + (1 - mu) g``, ``v = (1 - mu) g + mu b``; "heavy_ball": ``b = mu b + g``,
+    ``v = g + mu b``. The two differ by the factor ``1 - mu``, so but for the eps of the orthogonaliser the directions
+    are equal. ``adjust_lr`` is the shape scale: ``sqrt(max(1, m / n))`` ("original") or ``0.2 sqrt(max(m, n))``
+    ("match_rms_adamw"). Decay is decoupled and not scaled. The number of polynomial steps does not change the group.
 
     Departure from the source: the gradient is left alone, which the source's ``grad.lerp_`` overwrites.
     """
@@ -104,8 +103,7 @@ class MuonMoonlight(Muon):
 @register
 @dataclass(frozen=True, kw_only=True)
 class MuonTorch(Muon):
-    """``torch.optim.Muon``: moving average (its docstring says heavy ball), Nesterov, the Frobenius norm clamped at
-    1e-7.
+    """``torch.optim.Muon``: moving average (its docstring says heavy ball), Nesterov, the norm clamped at 1e-7.
 
     Its ``ns_coefficients``, ``ns_steps`` and ``eps`` are ``orthogonalizer=NewtonSchulz((ns_coefficients,) * ns_steps,
     eps=eps, floor="clamp")``, its ``adjust_lr_fn`` is ``adjust_lr`` (None means "original"). Departures: computed in
@@ -145,8 +143,7 @@ class MuonHeads(Muon):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice(self, "layout", HEAD_LAYOUTS)
-        if self.heads < 1:
-            raise ValueError(f"rule {self.name!r}: heads must be >= 1, got {self.heads!r}")
+        require_count(self, "heads")
 
     @property
     def symmetry(self) -> str:

@@ -14,12 +14,13 @@ from reference.rule import (
     State,
     register,
     require_choice,
+    require_count,
     require_fraction,
     require_nonnegative,
     zeros_like,
 )
 from reference.rules.orthogonalizing import OrthogonalizingRule
-from reference.symmetry import ENTRYWISE_ORTHOGONAL, ENTRYWISE_SIGNED
+from reference.symmetry import ENTRYWISE_ORTHOGONAL, ENTRYWISE_SIGNED, row_geometry
 from reference.transforms.arrays import block_axes, block_norm
 from reference.transforms.layout import Orientation, orient
 from reference.transforms.momentum import ema
@@ -70,6 +71,7 @@ class Scion(OrthogonalizingRule):
         require_fraction(self, "momentum")
         require_nonnegative(self, "scale", "eps")
         require_choice(self, "norm", NORMS)
+        require_count(self, "kernel_positions")
         if self.constrained and self.weight_decay:
             raise ValueError("rule 'scion': constrained steps shrink the weight already; set weight_decay = 0")
 
@@ -81,12 +83,13 @@ class Scion(OrthogonalizingRule):
     @property
     def symmetry(self) -> str:
         """The isometries of the norm."""
-        monomial_axis = "cols" if (self.norm == "col") != self.transpose else "rows"
-        return {
-            "spectral": super().symmetry,
-            "sign": ENTRYWISE_SIGNED,
-            "bias_rms": ENTRYWISE_ORTHOGONAL,
-        }.get(self.norm) or ("SPerm(rows) x O(cols)" if monomial_axis == "rows" else "O(rows) x SPerm(cols)")
+        if self.norm == "spectral":
+            return super().symmetry
+        if self.norm == "sign":
+            return ENTRYWISE_SIGNED
+        if self.norm == "bias_rms":
+            return ENTRYWISE_ORTHOGONAL
+        return row_geometry("col" if self._units_are_columns else "row", centered=False, polarized=False)
 
     @property
     def direction_traits(self) -> DirectionTraits:

@@ -12,6 +12,7 @@ from reference.rule import (
     State,
     register,
     require_choice,
+    require_count,
     require_fraction,
     require_nonnegative,
     zeros_like,
@@ -34,9 +35,9 @@ class RightSpectral(Rule):
     the second only repairs rounding.
 
     Right and left are the same map and share the group ``O(rows) x O(cols)``, not a one-sided one. Departures from the
-    source: the default backend is the exact damped root from the SVD of ``m`` (the source's is ``polar_express``, five
-    coupled steps in float32; its "pseudo-inverse" problem on a centred Gram does not arise), and one-dimensional
-    weights are refused where the source skips them without a word. ``eps = 1e-8`` is added to a *Gram* matrix, as in
+    source: the default backend is the exact damped root, from the SVD of ``m`` so that the singular Gram matrix of a
+    centred ``m`` is never formed (the source's is ``polar_express``, five coupled steps in float32); and vectors are
+    refused, which the source skips without a word. ``eps = 1e-8`` is added to a *Gram* matrix, as in
     the source: singular values of the momentum below 1e-4 are not normalised but followed in proportion.
     """
 
@@ -56,7 +57,8 @@ class RightSpectral(Rule):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_fraction(self, "momentum")
-        require_nonnegative(self, "alpha", "eps", "steps")
+        require_nonnegative(self, "alpha", "eps")
+        require_count(self, "steps")
         require_choice(self, "backend", BACKENDS)
 
     @property
@@ -120,12 +122,12 @@ class SSD(OrthogonalizingRule):
 @register
 @dataclass(frozen=True, kw_only=True)
 class PolarGrad(OrthogonalizingRule):
-    """Momentum first: ``m = ema(g)``, ``U = <m, P> P`` with ``P = polar(m)``. Polar first: ``P = polar(g)``, ``U = <g,
-    P> ema(P)``.
+    """``m = ema(g)``, ``U = <m, P> P`` with ``P = polar(m)``; polar first: ``U = <g, P> ema(P)`` with ``P = polar(g)``.
 
     Departure from the source: the default method is the exact polar factor. The source's is QDWH with two iterations
-    (``orthogonalizer=QDWH(2)``), which is not converged and equivariant under signed permutations only; its
-    multi-device version uses five. Its ZOLO-PD converges to the exact factor.
+    (``orthogonalizer="qdwh_2"``), which is not converged and equivariant under signed permutations only; its
+    multi-device version uses five. Its ZOLO-PD converges to the exact factor; its Newton-Schulz has 2.031 for the last
+    coefficient of ``jordan``.
     """
 
     name: ClassVar[str] = "polargrad"

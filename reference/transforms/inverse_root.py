@@ -37,7 +37,7 @@ def coupled_inverse_root(gram: Any, *, eps: float, method: CoupledRoot, steps: i
         alpha, schedule = xp.clip(frobenius_norm(a), min=eps), (CUBIC,) * steps
     y, z = divide_or_zero(a, alpha), identity
     for p, q, r in schedule:
-        # With rho = I - z y the quintic p x + q x^3 + r x^5 is x (p + q + r) - (q + 2 r) rho + r rho^2 times x.
+        # With rho = 1 - x^2 the quintic p x + q x^3 + r x^5 is x times (p + q + r) - (q + 2 r) rho + r rho^2.
         rho = symmetrize(identity - z @ y)
         factor = (p + q + r) * identity - (q + 2 * r) * rho + r * (rho @ rho)
         y, z = y @ factor, factor @ z

@@ -25,33 +25,29 @@ def orient(x: Any, orientation: Orientation) -> Any:
     """
     xp = array_namespace(x)
     *batch, m, n = x.shape
-    axes = tuple(range(len(batch)))
-    k = len(batch)
     if orientation == "row":
         return x
     if orientation == "col":
         return xp.matrix_transpose(x)
     if orientation == "olmoe_gate_up_pair":
         split = xp.reshape(x, (*batch, 2, _even(m, orientation), n))
-        return xp.reshape(xp.permute_dims(split, (*axes, k + 1, k + 2, k)), (*batch, m // 2, 2 * n))
+        return xp.reshape(_permute_last(split, (1, 2, 0)), (*batch, m // 2, 2 * n))
     split = xp.reshape(x, (*batch, m, _even(n, orientation), 2))
-    return xp.reshape(xp.permute_dims(split, (*axes, k + 1, k, k + 2)), (*batch, n // 2, 2 * m))
+    return xp.reshape(_permute_last(split, (1, 0, 2)), (*batch, n // 2, 2 * m))
 
 
 def unorient(work: Any, orientation: Orientation) -> Any:
     """The inverse of `orient`."""
     xp = array_namespace(work)
     *batch, r, width = work.shape
-    axes = tuple(range(len(batch)))
-    k = len(batch)
     if orientation == "row":
         return work
     if orientation == "col":
         return xp.matrix_transpose(work)
     split = xp.reshape(work, (*batch, r, width // 2, 2))
     if orientation == "olmoe_gate_up_pair":
-        return xp.reshape(xp.permute_dims(split, (*axes, k + 2, k, k + 1)), (*batch, 2 * r, width // 2))
-    return xp.reshape(xp.permute_dims(split, (*axes, k + 1, k, k + 2)), (*batch, width // 2, 2 * r))
+        return xp.reshape(_permute_last(split, (2, 0, 1)), (*batch, 2 * r, width // 2))
+    return xp.reshape(_permute_last(split, (1, 0, 2)), (*batch, width // 2, 2 * r))
 
 
 def split_rows(x: Any, blocks: int) -> Any:
@@ -68,18 +64,19 @@ def merge_rows(x: Any) -> Any:
 
 def split_columns(x: Any, blocks: int, *, interleaved: bool = False) -> Any:
     """``(..., m, blocks * p)`` to ``(..., blocks, m, p)``; a block is contiguous, or every ``blocks``-th column."""
-    xp = array_namespace(x)
     *batch, m, n = x.shape
-    k = len(batch)
-    shape, block_axis = ((n // blocks, blocks), k + 2) if interleaved else ((blocks, n // blocks), k + 1)
-    other = 2 * k + 3 - block_axis
-    return xp.permute_dims(xp.reshape(x, (*batch, m, *shape)), (*range(k), block_axis, k, other))
+    shape, order = ((n // blocks, blocks), (2, 0, 1)) if interleaved else ((blocks, n // blocks), (1, 0, 2))
+    return _permute_last(array_namespace(x).reshape(x, (*batch, m, *shape)), order)
 
 
 def merge_columns(x: Any, *, interleaved: bool = False) -> Any:
     """The inverse of `split_columns`."""
-    xp = array_namespace(x)
     *batch, blocks, m, p = x.shape
-    k = len(batch)
-    order = (k + 1, k + 2, k) if interleaved else (k + 1, k, k + 2)
-    return xp.reshape(xp.permute_dims(x, (*range(k), *order)), (*batch, m, blocks * p))
+    joined = _permute_last(x, (1, 2, 0) if interleaved else (1, 0, 2))
+    return array_namespace(x).reshape(joined, (*batch, m, blocks * p))
+
+
+def _permute_last(x: Any, order: tuple[int, ...]) -> Any:
+    """``x`` with its last ``len(order)`` axes permuted."""
+    first = x.ndim - len(order)
+    return array_namespace(x).permute_dims(x, (*range(first), *(first + axis for axis in order)))

@@ -1,4 +1,4 @@
-"""Normalisation of rows and columns, and elementwise signs."""
+"""Division by norms: safe denominators, rows of unit length."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ Floor = Literal["add", "clamp"]
 """How a denominator is kept away from zero: ``x + eps`` or ``max(x, eps)``."""
 
 
+RowMode = Literal["inverse_eps", "unit"]
+ROW_MODES: tuple[RowMode, ...] = ("inverse_eps", "unit")
+"""The source's names of the two denominators of `row_normalize` (its third name, "inverse", means "unit")."""
+
+
 def floored(x: Any, eps: float, floor: Floor) -> Any:
     """``x + eps`` or ``max(x, eps)``, for ``x >= 0``."""
     return x + eps if floor == "add" else array_namespace(x).clip(x, min=eps)
 
 
 def divide_or_zero(x: Any, denominator: Any) -> Any:
-    """``x / denominator`` where the denominator is positive and zero elsewhere, without dividing by zero."""
+    """``x / denominator``, and zero where the denominator is zero; NaN in either stays NaN."""
     xp = array_namespace(x)
-    positive = denominator > 0
-    safe = xp.where(positive, denominator, xp.ones_like(denominator))
-    return xp.where(positive, x / safe, xp.zeros_like(x))
-
-
-RowMode = Literal["inverse_eps", "unit"]
-ROW_MODES: tuple[RowMode, ...] = ("inverse_eps", "unit")
-"""The source's names of the two denominators of `row_normalize`."""
+    vanishes = denominator == 0
+    safe = xp.where(vanishes, xp.ones_like(denominator), denominator)
+    return xp.where(vanishes, xp.zeros_like(x), x / safe)
 
 
 def row_norms(x: Any) -> Any:

@@ -23,8 +23,8 @@ def spectral_map(x: Any, function: Callable[[Any], Any]) -> Any:
     xp = array_namespace(x)
     u, sigma, vt = xp.linalg.svd(x, full_matrices=False)
     cutoff = max(x.shape[-2:]) * xp.finfo(x.dtype).eps * xp.max(sigma, axis=-1, keepdims=True)
-    keep = sigma > cutoff
-    values = xp.where(keep, function(xp.where(keep, sigma, xp.ones_like(sigma))), xp.zeros_like(sigma))
+    drop = sigma <= cutoff  # not "keep = sigma > cutoff": a NaN from the SVD must reach the result
+    values = xp.where(drop, xp.zeros_like(sigma), function(xp.where(drop, xp.ones_like(sigma), sigma)))
     return (u * values[..., None, :]) @ vt
 
 

@@ -175,6 +175,19 @@ def test_zero_gradients_do_not_move_the_direction(rule: Rule) -> None:
         assert np.all(np.isfinite(displacement))
 
 
+@every_variant
+def test_nan_in_the_gradient_is_never_hidden(rule: Rule) -> None:
+    weight, (grad, *_) = data(stored(rule, SHAPES[0]))
+    for library in (np.asarray, torch.tensor):
+        bad = grad.copy()
+        bad[..., 1, 2] = np.nan
+        try:
+            displacement, _ = rule.update(library(bad), rule.init(library(weight)), library(weight))
+        except (np.linalg.LinAlgError, RuntimeError):
+            continue  # numpy's and torch's SVD refuse NaN
+        assert np.isnan(np.asarray(displacement)[..., 1, 2]).all()
+
+
 # The claimed group, and nothing above it ---------------------------------------------------------------------------
 
 
@@ -328,7 +341,7 @@ def test_rules_are_frozen_values_with_defaults_and_sources(name: str) -> None:
         ("adam", {"betas": (0.9, 1.0)}, "rule 'adam': betas must lie in [0, 1)"),
         ("hybrid", {"order": "row"}, "rule 'hybrid': order must be one of polar_then_row, row_then_polar, got 'row'"),
         ("muon", {"orthogonalizer": "svd"}, "unknown orthogonalizer 'svd'; known: aol"),
-        ("muon_heads", {"heads": 0}, "rule 'muon_heads': heads must be >= 1"),
+        ("muon_heads", {"heads": 0}, "rule 'muon_heads': heads must be an integer >= 1, got 0"),
         ("scion", {"weight_decay": 0.1}, "rule 'scion': constrained steps shrink the weight already"),
     ],
 )
