@@ -104,7 +104,8 @@ class RuleBasedOptimizer(torch.optim.Optimizer):
         """One step for every parameter that has a gradient; returns what ``closure`` returned.
 
         Raises:
-            TypeError: a sparse gradient; no parameter has been changed then.
+            TypeError: a sparse gradient.
+            ValueError: a hyper-parameter was set to a value that its rule refuses. Nothing has been changed in either case.
         """
         loss = None
         if closure is not None:
@@ -116,11 +117,10 @@ class RuleBasedOptimizer(torch.optim.Optimizer):
                     f"{type(self).__name__} needs dense gradients, got {parameter.grad.layout} for a parameter of "
                     f"shape {tuple(parameter.shape)}; set sparse=False where it is made"
                 )
-        for group in self.param_groups:
-            rule = self.rule_of(group)
-            for stack in self._stacks(
-                rule, [each for each in group["params"] if each.grad is not None and each.numel()]
-            ):
+        rules = [self.rule_of(group) for group in self.param_groups]
+        for rule, group in zip(rules, self.param_groups, strict=True):
+            moving = [parameter for parameter in group["params"] if parameter.grad is not None and parameter.numel()]
+            for stack in self._stacks(rule, moving):
                 self._step_stack(rule, stack, group["maximize"])
         return loss
 
@@ -152,6 +152,9 @@ class RuleBasedOptimizer(torch.optim.Optimizer):
             else:
                 for each in states:
                     each[key] = value
+        for each in states:  # a momentum scheduled down to zero leaves no buffer behind
+            for key in each.keys() - state.keys():
+                del each[key]
 
     def state_dict(self) -> dict[str, Any]:
         """As in torch, and None for a parameter that has never been stepped, so that a lost entry is noticed."""
@@ -238,7 +241,7 @@ class RuleOptimizer(RuleBasedOptimizer):
 
 def from_rule(rule: Rule) -> Callable[..., RuleOptimizer]:
     """A factory of optimizers of ``rule``: ``from_rule(rule)(params)``; keywords override its hyper-parameters."""
-    return functools.partial(OPTIMIZERS[rule.name], **hyper_parameters(rule))
+    return functools.partial(_optimizer_class(type(rule)), **hyper_parameters(rule))
 
 
 def hyper_parameters(rule: Rule) -> dict[str, Any]:
@@ -331,6 +334,7 @@ def _checked_state(rule: Rule, parameter: Tensor, index: Any, saved: Mapping[str
     }
 
 
+@functools.cache
 def _optimizer_class(rule_type: type[Rule]) -> type[RuleOptimizer]:
     """The front end of one rule, with its own signature and docstring."""
     defaults = _default_hyper(rule_type)

@@ -333,6 +333,25 @@ def test_schedulers_drive_lr_and_momentum():
     assert other.param_groups[0]["max_lr"] == 0.5
 
 
+def test_an_invalid_value_set_later_stops_the_step_before_anything_moves():
+    params = parameters(count=2)
+    optimizer = optimizers.SGD([{"params": [parameter]} for parameter in params], lr=0.1)
+    optimizer.param_groups[1]["lr"] = -1.0
+    with pytest.raises(ValueError, match=r"^rule 'sgd': lr must be [^\n]*$"):
+        run(optimizer, params, 1)
+    assert same(params, parameters(count=2))
+
+
+def test_momentum_may_be_scheduled_to_zero_and_back():
+    params = parameters()
+    optimizer = optimizers.SGD(params, lr=0.1, momentum=0.9)
+    for step, momentum in enumerate((0.9, 0.0, 0.9)):
+        optimizer.param_groups[0]["momentum"] = momentum
+        run(optimizer, params, 1, first=step)
+        optimizer.load_state_dict(optimizer.state_dict())
+        assert bool(optimizer.state.get(params[0])) is (momentum > 0)
+
+
 def test_closure_is_run_with_gradients_and_its_loss_returned():
     weight = nn.Parameter(torch.ones(2, 2, dtype=torch.float64))
     optimizer = optimizers.SGD([weight], lr=0.25)
@@ -388,6 +407,23 @@ def test_from_rule_makes_optimizers_of_a_rule_value():
     assert isinstance(optimizer, optimizers.RowNorm)
     assert optimizer.rule_of(optimizer.param_groups[0]) == rule
     assert factory(parameters(), lr=0.5).param_groups[0]["lr"] == 0.5
+
+
+def test_from_rule_takes_rules_that_are_not_registered():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Halved(RULES["signsgd"]):
+        """Half a step."""
+
+        def direction(self, grad, state):
+            direction, state = super().direction(grad, state)
+            return direction / 2, state
+
+    params = parameters(count=1)
+    before = params[0].detach().clone()
+    run(from_rule(Halved(lr=0.5))(params), params, 1)
+    assert torch.allclose(
+        (params[0] - before).abs(), torch.full(SHAPE, 0.25, dtype=torch.float64), rtol=0, atol=4 * EPS
+    )
 
 
 @pytest.mark.parametrize("revive", ["load", "unpickle"])
