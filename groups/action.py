@@ -321,35 +321,36 @@ def product_action(
     Raises ValueError, one line: for an axis that is used twice on a tensor, ``entries`` beside another axis, or a shift
     that the rows do not normalise (``A 1 = 1`` is needed for ``W -> A W + 1 c^T`` to be a group).
     """
-    from groups.orthogonal import Stab1
-
     uses = [factor.variable for row in factors for factor in row]
-    names: dict[tuple[int, Factor], str] = {}
     variables: dict[str, Group] = {}
     kept: list[tuple[Factor, ...]] = []
-    for index, (tensor, row, shift) in enumerate(zip(tensors, factors, shifts, strict=True)):
-        live = [factor for factor in row if groups[factor.variable] != Trivial]
-        axes = [factor.axis for factor in row]
-        where = "" if len(tensors) == 1 and tensor == SINGLE else f" of tensor {tensor}"
-        if len(set(axes)) < len(axes):
-            raise ValueError(f"two factors act on the same axis{where}; join them into one group")
-        if "entries" in axes and (len(axes) > 1 or shift):
-            raise ValueError(f"entries{where} are all axes at once; no other factor or shift can stand beside them")
-        for factor in live:
-            if shift and factor.axis in ("rows", "experts") and not groups[factor.variable] <= Stab1:
-                raise ValueError(
-                    f"Shift(rows){where} needs {factor.axis} in Stab1 (A 1 = 1), got {groups[factor.variable]}"
-                )
-        for factor in live:
+    for tensor, row, shift in zip(tensors, factors, shifts, strict=True):
+        _check_axes("" if tensor == SINGLE else f" of tensor {tensor}", row, groups, shift)
+        live = []
+        for factor in sorted(row, key=lambda factor: AXES.index(factor.axis)):
+            group = groups[factor.variable]
+            if group == Trivial:
+                continue
             place = factor.axis if len(tensors) == 1 else f"{tensor}.{factor.axis}"
             name = factor.variable if uses.count(factor.variable) > 1 else place
-            names[index, factor] = name
-            variables.setdefault(name, groups[factor.variable])
-        order = sorted(live, key=lambda factor: AXES.index(factor.axis))
-        kept.append(
-            tuple(Factor(names[index, f], f.axis, f.dual and not groups[f.variable].is_orthogonal) for f in order)
-        )
+            variables.setdefault(name, group)
+            live.append(Factor(name, factor.axis, factor.dual and not group.is_orthogonal))
+        kept.append(tuple(live))
     return ProductAction(tuple(tensors), tuple(variables.items()), tuple(kept), tuple(shifts))
+
+
+def _check_axes(where: str, row: Sequence[Factor], groups: Mapping[str, Group], shift: bool) -> None:
+    from groups.orthogonal import Stab1
+
+    axes = [factor.axis for factor in row]
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"two factors act on the same axis{where}; join them into one group")
+    if "entries" in axes and (len(axes) > 1 or shift):
+        raise ValueError(f"entries{where} are all axes at once; no other factor or shift can stand beside them")
+    for factor in row:
+        group = groups[factor.variable]
+        if shift and factor.axis in ("rows", "experts") and not group <= Stab1:
+            raise ValueError(f"Shift(rows){where} needs {factor.axis} in Stab1 (A 1 = 1), got {group}")
 
 
 def shapes_from_json(data: Any, where: str) -> Shapes:

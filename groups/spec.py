@@ -215,7 +215,7 @@ class _Parser:
             self.expect(")")
             return self.at(start, lambda: Wreath(inner, top, blocks))
         name = self.token
-        if self.peek(1) == "[" and not self.peek(2).isdigit():
+        if self.peek(1) == "[" and name not in self.named:
             name = f"{name}[{self.peek(2)}]"
         if name not in self.named:
             self.fail(f"a group ({', '.join(self.named)}, (F wr Perm[H]), or a variable of the where clause)")

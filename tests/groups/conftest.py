@@ -107,7 +107,7 @@ def catalogue_shapes(name, action):
     return tuple(roles[tensor] for tensor in action.tensors)
 
 
-ACTION_CASES = [(block.action, shapes) for block in BLOCKS.values() for shapes in (block.shapes[2], block.shapes[3])]
+ACTION_CASES = [(block.action, block.shapes[3]) for block in BLOCKS.values()]
 ACTION_CASES += [(action, catalogue_shapes(name, action)) for name, action in CATALOGUE.items()]
 ACTION_CASES += [(parse_action(spec, USER_GROUPS), shapes) for spec, shapes in EXTRA]
 

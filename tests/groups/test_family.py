@@ -13,7 +13,8 @@ from groups.group import Group
 
 
 def simplest(strategy, condition):
-    quick = hypothesis.settings(max_examples=100, database=None)
+    phases = (hypothesis.Phase.generate, hypothesis.Phase.shrink)
+    quick = hypothesis.settings(max_examples=100, database=None, phases=phases)
     return hypothesis.find(strategy, condition, settings=quick)
 
 
