@@ -105,7 +105,7 @@ class RuleBasedOptimizer(torch.optim.Optimizer):
 
         Raises:
             TypeError: a sparse gradient.
-            ValueError: a hyper-parameter was set to a value that its rule refuses. Nothing has been changed in either case.
+            ValueError: a hyper-parameter was set to a value that its rule refuses. No parameter moves in either case.
         """
         loss = None
         if closure is not None:

@@ -134,6 +134,12 @@ def build_stack(
 ) -> LayerwiseOptimizer:
     """The layerwise optimizer for all parameters of ``model``.
 
+    For example, another rule for the router and no decay of vectors::
+
+        router = get_rule("left_spectral", lr=7.5e-4, center_rows=True)
+        optimizer = build_stack(model, {"router": router}, undecayed=["*norm*", "*bias"])
+        print(optimizer)  # the routing table
+
     Args:
         model: a decoder, or any module tree whose parameters can be routed.
         rules: rules by role (`reference.routing.ROLES`), with their hyper-parameters; `DEFAULT_RULES` for the rest.

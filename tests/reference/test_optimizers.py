@@ -10,6 +10,8 @@ import sys
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from reference import RULES, get_rule, optimizers
@@ -101,18 +103,71 @@ def test_stacked_parameters_step_as_they_would_alone(name):
         assert (left - right).abs().max() <= rounding(3, shape_for(name), right.abs().max())
 
 
-@every_rule
-def test_a_block_does_not_feel_the_gradients_of_another(name):
+def assert_blocks_are_independent(factory, shape):
+    """Bit for bit: the gradients of one parameter do not enter the displacement of another of the same shape."""
     results = []
     for other in (1.0, 1e6):
-        params = parameters(shape_for(name))
-        optimizer = OPTIMIZERS[name](params, lr=0.1)
+        params = parameters(shape)
+        optimizer = factory(params)
         for step in range(3):
             for index, (parameter, grad) in enumerate(zip(params, gradients(params, step), strict=True)):
                 parameter.grad = grad * other if index == 1 else grad
             optimizer.step()
         results.append([params[0].detach(), params[2].detach()])
     assert same(*results)
+
+
+@every_rule
+def test_a_block_does_not_feel_the_gradients_of_another(name):
+    assert_blocks_are_independent(from_rule(get_rule(name, lr=0.1)), shape_for(name))
+
+
+def test_the_independence_check_sees_a_coupled_rule():
+    class Coupled(RULES["signsgd"]):
+        def direction(self, grad, state):
+            return grad / grad.norm(), state
+
+    with pytest.raises(AssertionError):
+        assert_blocks_are_independent(from_rule(Coupled(lr=0.1)), SHAPE)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_history_is_that_of_the_rules_one_by_one(data):
+    """Groups, shapes, missing gradients, learning rates, checkpoints, copies: every parameter follows its own rule."""
+    choices = st.sampled_from([name for name in sorted(RULES) if RULES[name].min_ndim < 3 and name != "scion"])
+    groups, twins, names = [], [], []
+    for _ in range(data.draw(st.integers(1, 2), label="groups")):
+        name = data.draw(choices, label="rule")
+        shapes = [(3, 4), (4, 3), (2, 3, 4)] + [(5,), ()] * (name in ANY_SHAPE)
+        drawn = data.draw(st.lists(st.sampled_from(shapes), min_size=1, max_size=4), label="shapes")
+        members = [parameters(shape, count=1, seed=seed)[0] for seed, shape in enumerate(drawn)]
+        groups.append(members)
+        names.append(name)
+        twins.append([[parameter.detach().clone(), None] for parameter in members])
+    stack = [OPTIMIZERS[name](members, lr=0.1) for name, members in zip(names, groups, strict=True)]
+    for step in range(data.draw(st.integers(1, 4), label="steps")):
+        lr = data.draw(st.sampled_from([0.0, 0.05, 0.1]), label="lr")
+        for index, (name, optimizer) in enumerate(zip(names, stack, strict=True)):
+            optimizer.param_groups[0]["lr"] = lr
+            rule = get_rule(name, lr=lr)
+            for parameter, twin in zip(groups[index], twins[index], strict=True):
+                parameter.grad = None
+                if data.draw(st.booleans(), label="has a gradient"):
+                    (parameter.grad,) = gradients([parameter], step, seed=index + 1)
+                    state = rule.init(twin[0]) if twin[1] is None else twin[1]
+                    displacement, twin[1] = rule.update(parameter.grad, state, twin[0])
+                    twin[0] = twin[0] + displacement
+            optimizer.step()
+            restore = data.draw(st.sampled_from(["nothing", "checkpoint", "copy"]), label="then")
+            if restore == "checkpoint":
+                optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            elif restore == "copy":
+                stack[index], groups[index] = copy.deepcopy((optimizer, groups[index]))
+    for members, others in zip(groups, twins, strict=True):
+        for parameter, (weight, _) in zip(members, others, strict=True):
+            scale = weight.abs().max().clamp(min=1)
+            assert (parameter - weight).abs().max() <= rounding(4, (4, 4), scale)
 
 
 @every_rule
