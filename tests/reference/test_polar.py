@@ -93,10 +93,21 @@ def test_the_rank_cutoff_is_relative(scale: float) -> None:
     assert np.abs(polar(scale * x) - expected).max() <= rounding((5, 4), [1.0, 0.5])
 
 
-def test_a_singular_value_above_the_cutoff_counts_and_one_below_does_not() -> None:
-    kept, dropped = np.diag([1.0, 100 * EPS]), np.diag([1.0, EPS])
-    np.testing.assert_array_equal(polar(kept), np.eye(2))
-    np.testing.assert_array_equal(polar(dropped), np.diag([1.0, 0.0]))
+@pytest.mark.parametrize("size", [2, 64])
+def test_a_singular_value_above_the_cutoff_counts_and_one_below_does_not(size: int) -> None:
+    cutoff = 32 * size**0.5 * EPS
+    for sigma, counts in ((2 * cutoff, 1.0), (cutoff / 2, 0.0)):
+        x = np.zeros((2, size))
+        x[0, 0], x[1, 1] = 1.0, sigma
+        expected = np.zeros_like(x)
+        expected[0, 0], expected[1, 1] = 1.0, counts
+        np.testing.assert_array_equal(polar(x), expected)
+
+
+def test_the_cutoff_spares_small_singular_values_of_a_large_float32_matrix() -> None:
+    x = np.zeros((20_000, 2), dtype=np.float32)
+    x[0, 0], x[1, 1] = 1.0, 1e-3
+    np.testing.assert_allclose(np.diag(polar(x)), 1.0, rtol=1e-5)
 
 
 def test_spectral_map_never_evaluates_its_function_at_zero() -> None:
