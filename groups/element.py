@@ -206,14 +206,15 @@ class Element:
         Raises ValueError for an object array if the element is not exact.
         """
         if array.dtype != object:
-            return np.moveaxis(np.tensordot(self.matrix, array, axes=([1], [axis])), 0, axis)
+            moved = np.moveaxis(np.tensordot(self.matrix, array, axes=([1], [axis])), 0, axis)
+            return np.ascontiguousarray(moved)
         if self._rows is None:
             raise ValueError("an element known in floating point only cannot act exactly on fractions")
         array = np.moveaxis(array, axis, 0)
         result = np.empty(array.shape, dtype=object)
         for i, row in enumerate(self._rows):
             result[i] = sum((value * array[j] for j, value in row), start=array[0] * 0)
-        return np.moveaxis(result, 0, axis)
+        return np.ascontiguousarray(np.moveaxis(result, 0, axis))
 
 
 def product(elements: Iterable[Element], size: int) -> Element:

@@ -119,7 +119,7 @@ class ProductElement(GroupElement):
         for tensor, shape, factors, translation in zip(
             tensors, self.shapes, self.action.factors, self.translations, strict=True
         ):
-            result = tensor
+            result = _copy(tensor)  # nobody who writes to a moved tensor may reach the original
             for factor in factors:
                 result = _apply(self._element(factor, mode == "dual"), result, factor.axis, len(shape))
             if translation is not None and mode == "act":
@@ -257,8 +257,13 @@ def _along(element: Element, array: Any, axis: int) -> Any:
         import torch
 
         matrix = torch.tensor(element.matrix, device=array.device)
-        return torch.movedim(torch.tensordot(matrix, array, dims=([1], [axis % array.ndim])), 0, axis)
+        moved = torch.movedim(torch.tensordot(matrix, array, dims=([1], [axis % array.ndim])), 0, axis)
+        return moved.contiguous()  # memory layout must not tell a moved tensor from another
     return element.apply(array, axis)
+
+
+def _copy(array: Any) -> Any:
+    return array.clone() if is_torch(array) else array.copy()
 
 
 def _row_vector(translation: Translation, like: Any) -> Any:

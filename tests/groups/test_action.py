@@ -151,11 +151,14 @@ def test_batches_move_one_by_one(action, shapes, fractions_like):
         assert same(tuple(t[1] for t in together), getattr(g, move)(v))
 
 
-def test_arguments_are_never_written(action, shapes, fractions_like):
+def test_results_are_new_contiguous_tensors(action, shapes, fractions_like):
     w = tuple(map(torch.tensor, floats(fractions_like(shapes, 9))))
     before = tuple(t.clone() for t in w)
-    for g in action.exact(shapes)[-2:]:
-        g.act(w), g.act_linear(w), g.act_dual(w)
+    for g in (action.identity(shapes), *action.exact(shapes)[-2:]):
+        for moved in (g.act(w), g.act_linear(w), g.act_dual(w)):
+            assert all(t.is_contiguous() for t in moved)
+            for t in moved:
+                t.fill_(7.0)
         assert all(torch.equal(a, b) for a, b in zip(w, before, strict=True))
 
 
