@@ -1,4 +1,4 @@
-"""Polar factors: exact, by polynomials, by QDWH, by coupled inverse roots; and the ranges that rules.md quotes."""
+"""Polar factors: exact, by polynomials, by QDWH, by coupled inverse roots; and the ranges of the polynomials."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_damped_polar_is_the_damped_inverse_root() -> None:
     np.testing.assert_allclose(damped_polar(x, eps), (vectors / np.sqrt(values)) @ vectors.T @ x, atol=1e3 * EPS)
 
 
-# Polynomials: the ranges of rules.md, section 0 --------------------------------------------------------------------
+# Polynomials: ranges of singular values after all steps ------------------------------------------------------------
 
 
 def value_range(schedule: Schedule, low: float) -> tuple[float, float]:
@@ -280,7 +280,7 @@ def test_methods_are_values_with_names() -> None:
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5)], ids=str)
 def test_the_coupled_root_is_the_damped_map_times_the_polynomial(side: str, shape: tuple[int, int]) -> None:
-    # rules.md A1: sigma -> sigma / sqrt(sigma^2 + eps) * p_5(sqrt((sigma^2 + eps) / alpha)), in exact arithmetic.
+    # sigma -> sigma / sqrt(sigma^2 + eps) * p_5(sqrt((sigma^2 + eps) / alpha)), in exact arithmetic.
     sigma, eps = np.array([1.0, 0.5, 0.1]), 1e-3
     x, _ = with_spectrum(shape, list(sigma))
     size = shape[1] if side == "right" else shape[0]

@@ -1,4 +1,4 @@
-"""Identities between rules, and facts about the source that their docstrings state (rules.md, sections 0, A and B)."""
+"""Identities between rules, and facts about the source that their docstrings state."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_exponent_zero_is_muons_direction_and_one_is_polargrads() -> None:
 
 
 def test_the_damping_of_the_gram_matrix_makes_small_gradients_follow_the_gradient() -> None:
-    # D9: eps = 1e-8 is added to a Gram matrix, so it acts at singular values of 1e-4.
+    # Eps = 1e-8 is added to a Gram matrix, so it acts at singular values of 1e-4.
     grads = [1e-8 * grad for grad in gradients((4, 3))]
     got = steps(get_rule("right_spectral", alpha=0.0), grads)[0]
     np.testing.assert_allclose(got, -0.05 * grads[0] / 1e-4, rtol=1e-6)
@@ -101,7 +101,7 @@ def test_the_damping_of_the_gram_matrix_makes_small_gradients_follow_the_gradien
 
 @pytest.mark.parametrize("name", ["right_spectral", "left_spectral"])
 def test_centring_before_is_all_that_centring_needs_in_exact_arithmetic(name: str) -> None:
-    # D11: cross-entropy gradients are centred already, and the map keeps the column space.
+    # Cross-entropy gradients are centred already, and the map keeps the column space.
     grads = [center(grad) for grad in gradients((5, 3))]
     centred = steps(get_rule(name, center_rows=True), grads)
     np.testing.assert_allclose(centred, steps(get_rule(name), grads), atol=10 * allowed(grads))
@@ -169,7 +169,7 @@ def test_polar_then_row_is_not_invariant_to_row_scaling() -> None:
 
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5)], ids=str)
 def test_alpha_does_nothing_in_polar_then_row(shape: tuple[int, int]) -> None:
-    # D1: the row normalisation cancels any positive scale.
+    # The row normalisation cancels any positive scale.
     grads = gradients(shape)
     plain = steps(get_rule("hybrid", alpha=0.0, eps=0.0), grads)
     np.testing.assert_allclose(steps(get_rule("hybrid", alpha=1.0, eps=0.0), grads), plain, atol=allowed(grads))
@@ -184,7 +184,7 @@ def test_polar_then_row_of_a_wide_matrix_is_its_polar_factor() -> None:
 
 
 def test_the_scale_of_row_then_polar_carries_no_gradient_magnitude() -> None:
-    # D2: nu is the nuclear norm of a matrix with unit rows, between sqrt(m) and sqrt(m rank).
+    # Nu is the nuclear norm of a matrix with unit rows, between sqrt(m) and sqrt(m rank).
     for shape in ((5, 3), (3, 5), (1, 4)):
         grads = gradients(shape)
         scaled, plain = (
@@ -244,7 +244,7 @@ def test_blocks_are_where_the_models_store_them() -> None:
 @pytest.mark.parametrize("name", ["row_norm", "hybrid"])
 @pytest.mark.parametrize("center_rows", [False, True])
 def test_pair_orientations_have_the_pair_group(orientation: Orientation, name: str, center_rows: bool) -> None:
-    # (Signed) permutations of the units and every rotation of the 2d columns of the pair matrix, as rules.md A6 says.
+    # (Signed) permutations of the units and every rotation of the 2d columns of the pair matrix.
     options = {"order": "row_then_polar"} if name == "hybrid" else {}
     rule = get_rule(name, orientation=orientation, center_rows=center_rows, **options)
     grads = gradients((8, 3) if orientation == "olmoe_gate_up_pair" else (3, 8))
@@ -302,7 +302,7 @@ def test_gate_and_up_of_an_expert_are_orthogonalised_apart() -> None:
 
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_moving_average_and_heavy_ball_give_one_direction(nesterov: bool) -> None:
-    # L12: the buffers differ by 1 - momentum, look-ahead included.
+    # The buffers differ by 1 - momentum, look-ahead included.
     grads = gradients((4, 3))
     method = without_eps(ORTHOGONALIZERS["jordan"])
     rules = [
