@@ -12,13 +12,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import torch
 from torch import nn
 
 from groups import parse_action
 from paper_repro.gains import GAIN_READERS, POST_GAINS
 from paper_repro.layout import Region, regions
-from paper_repro.symmetry import Slot, Symmetry, View
+from paper_repro.symmetry import Slot, Symmetry
+from paper_repro.views import (
+    View,
+    as_one_row,
+    column_blocks,
+    expert_of,
+    head_columns,
+    head_planes,
+    head_rows,
+    row_blocks,
+    then,
+    unchanged,
+)
 
 _RESIDUAL_READERS = ("embedding", "q", "k", "v", "gate", "up", "router", "lm_head")
 _RESIDUAL_WRITERS = ("o", "o_bias", "down", "down_bias")
@@ -29,7 +40,7 @@ Part = tuple[str, str, Slot]
 
 def vocabulary_permutation(model: nn.Module) -> Symmetry:
     """Rows of the embedding and of the LM head permute, and so do the data: preserves the loss of every model."""
-    parts = [(region.role, "P(rows)", _slot(region)) for region in _find(model, "embedding", "lm_head")]
+    parts = _whole(model, "P(rows)", "embedding", "lm_head")
     return _symmetry("vocabulary permutation", parts, "P = Perm", relabels=True)
 
 
@@ -39,11 +50,10 @@ def residual_rotation(model: nn.Module, family: str = "O", *, gains: bool = Fals
     Preserves the function for orthogonal ``Q`` if every RMSNorm gain on the stream is a scalar, for sign flips with any
     gains, and with ``gains=True`` (gains move too) for permutations. Post-norm gains (Gemma 3) count as gains.
     """
-    parts = [(name, "Q(cols)", slot) for name, slot in _matrices(model, *_RESIDUAL_READERS)]
-    parts += [(name, "Q(rows)", slot) for name, slot in _matrices(model, *_RESIDUAL_WRITERS)]
+    parts = _whole(model, "Q(cols)", *_RESIDUAL_READERS) + _whole(model, "Q(rows)", "o", "o_bias", "down")
+    parts += _whole(model, "Q(cols)", "down_bias")  # of a stack of experts: one bias in each row
     if gains:
-        moved = _find(model, *GAIN_READERS, *POST_GAINS)
-        parts += [(_name(region), "Q(rows)", _slot(region)) for region in moved]
+        parts += _whole(model, "Q(rows)", *GAIN_READERS, *POST_GAINS)
     return _symmetry(f"residual {family}", parts, f"Q = {family}")
 
 
@@ -65,10 +75,8 @@ def router_shift(model: nn.Module, layer: int, role: str = "router") -> Symmetry
 
 def expert_permutation(model: nn.Module, layer: int) -> Symmetry:
     """Router rows and all expert stacks permute together: preserves the function of every model."""
-    stacked = _find(
-        model, "router", "router_bias", "gate", "up", "down", "gate_bias", "up_bias", "down_bias", layer=layer
-    )
-    parts = [(_name(region), "P(rows)", _slot(region)) for region in stacked]
+    parts = _whole(model, "P(rows)", "router", "router_bias", "gate_bias", "up_bias", "down_bias", layer=layer)
+    parts += _whole(model, "P(experts)", "gate", "up", "down", layer=layer)
     return _symmetry(f"expert permutation, layer {layer}", parts, "P = Perm")
 
 
@@ -80,11 +88,11 @@ def neuron_permutation(
     ``halves`` is there for the counterexample: permuting one of gate and up alone breaks the function.
     """
     parts = [
-        (part, "P(rows)", _slot(region, _expert(expert)))
+        (part, "P(rows)", _slot(region, expert_of(expert)))
         for half in halves
         for part, region in _pairs(model, layer, half, f"{half}_bias")
     ]
-    parts.append(("down", "P(cols)", _slot(_one(model, "down", layer), _expert(expert))))
+    parts.append(("down", "P(cols)", _slot(_one(model, "down", layer), expert_of(expert))))
     return _symmetry(f"neuron permutation, layer {layer}, expert {expert}", parts, "P = Perm")
 
 
@@ -94,19 +102,20 @@ def up_rescaling(model: nn.Module, layer: int, expert: int | None = None, family
     SwiGLU and GeGLU are; gpt-oss's ``(clamp(up) + 1)`` is not, even for signs.
     """
     parts = [
-        (part, "D(rows)", _slot(region, _expert(expert))) for part, region in _pairs(model, layer, "up", "up_bias")
+        (part, "D(rows)", _slot(region, expert_of(expert))) for part, region in _pairs(model, layer, "up", "up_bias")
     ]
-    parts.append(("down", "D*(cols)", _slot(_one(model, "down", layer), _expert(expert))))
+    parts.append(("down", "D*(cols)", _slot(_one(model, "down", layer), expert_of(expert))))
     return _symmetry(f"up rescaling by {family}, layer {layer}, expert {expert}", parts, f"D = {family}")
 
 
 def value_basis(model: nn.Module, layer: int, head: int, family: str = "GL") -> Symmetry:
     """``W_V -> B W_V``, ``W_O -> W_O B^{-1}`` for one key-value head and all its query heads: preserves every model."""
     parts = [
-        (part, "B(rows)", _slot(region, _head(region, head))) for part, region in _pairs(model, layer, "v", "v_bias")
+        (part, "B(rows)", _slot(region, head_rows(region.heads, head)))
+        for part, region in _pairs(model, layer, "v", "v_bias")
     ]
     output = _one(model, "o", layer)
-    parts += [(f"o_{i}", "B*(cols)", _slot(output, _head_columns(output, i))) for i in _query_heads(model, head)]
+    parts += [(f"o_{i}", "B*(cols)", _slot(output, head_columns(output.heads, i))) for i in _query_heads(model, head)]
     return _symmetry(f"value {family}, layer {layer}, head {head}", parts, f"B = {family}")
 
 
@@ -117,7 +126,7 @@ def query_key_basis(model: nn.Module, layer: int, head: int, family: str = "U1[h
     orthogonal group. With QK-norm the gains must be equal inside each plane too, since a generic gain commutes with
     rotations by 0 and pi only.
     """
-    parts = list(_query_key(model, layer, head, _head, "A"))
+    parts = list(_query_key(model, layer, head, head_rows, "A"))
     return _symmetry(f"query/key {family}, layer {layer}, head {head}", parts, f"A = {family}")
 
 
@@ -127,14 +136,14 @@ def query_key_planes(model: nn.Module, layer: int, head: int, family: str = "Sca
 
     Preserves RoPE attention without QK-norm for all non-zero numbers, with QK-norm for signs.
     """
-    parts = list(_query_key(model, layer, head, _planes, "D"))
+    parts = list(_query_key(model, layer, head, head_planes, "D"))
     return _symmetry(f"query/key planes {family}, layer {layer}, head {head}", parts, f"D = {family}")
 
 
 def query_scale(model: nn.Module, layer: int, head: int) -> Symmetry:
     """One positive number times one query head: preserves a model with per-head QK-norm, exactly if its eps is zero."""
     region = _one(model, "q", layer)
-    parts = [("q", "D(rows)", _slot(region, _scalar(_head(region, head))))]
+    parts = [("q", "D(rows)", _slot(region, as_one_row(head_rows(region.heads, head))))]
     return _symmetry(f"query scale, layer {layer}, head {head}", parts, "D = Scale+")
 
 
@@ -144,7 +153,7 @@ def head_permutation(model: nn.Module, layer: int) -> Symmetry:
     Whatever is indexed by head moves along: biases, attention sinks, and the gains of a QK-norm over all heads (OLMoE).
     """
     groups = _config(model).num_key_value_heads
-    return _permuted_heads(model, layer, f"head permutation, layer {layer}", _blocks(groups), _column_blocks(groups))
+    return _permuted_heads(model, layer, f"head permutation, layer {layer}", row_blocks(groups), column_blocks(groups))
 
 
 def query_head_permutation(model: nn.Module, layer: int, head: int) -> Symmetry:
@@ -156,17 +165,15 @@ def query_head_permutation(model: nn.Module, layer: int, head: int) -> Symmetry:
         model,
         layer,
         f"query head permutation, layer {layer}, head {head}",
-        _then(_blocks(heads), lambda view: view[queries]),
-        _then(_column_blocks(heads), lambda view: view[queries]),
+        then(row_blocks(heads), lambda view: view[queries]),
+        then(column_blocks(heads), lambda view: view[queries]),
         shared=(),
     )
 
 
 def gain_gauge(model: nn.Module, role: str, layer: int | None, family: str = "Scale") -> Symmetry:
-    """``gain -> D gain``, ``W -> W D^{-1}`` for all readers of that norm: preserves every model."""
-    gain = _one(model, role, layer)
-    parts: list[Part] = [("gain", "D(rows)", _slot(gain))]
-    parts += [(name, "D*(cols)", slot) for name, slot in _matrices(model, *GAIN_READERS[role], layer=layer)]
+    """``gain -> D gain``, ``W -> W D^{-1}`` for all readers of that norm: preserves every untied model."""
+    parts = _whole(model, "D(rows)", role, layer=layer) + _whole(model, "D*(cols)", *GAIN_READERS[role], layer=layer)
     return _symmetry(f"{role} gauge by {family}, layer {layer}", parts, f"D = {family}")
 
 
@@ -176,7 +183,7 @@ def stream_scale(model: nn.Module) -> Symmetry:
     Embedding and all writers scale; where a norm follows a writer (Gemma 3), that norm's gain scales instead.
     """
     writers = POST_GAINS if _find(model, *POST_GAINS) else _RESIDUAL_WRITERS
-    parts = [(_name(region), "D(rows)", _slot(region, _scalar())) for region in _find(model, "embedding", *writers)]
+    parts = [(_name(region), "D(rows)", _slot(region, as_one_row())) for region in _find(model, "embedding", *writers)]
     return _symmetry("stream scale", parts, "D = Scale+")
 
 
@@ -207,17 +214,13 @@ def _permuted_heads(
 
 
 def _query_key(
-    model: nn.Module, layer: int, head: int, view: Callable[[Region, int], View], variable: str
+    model: nn.Module, layer: int, head: int, view: Callable[[int, int], View], variable: str
 ) -> Iterator[Part]:
     for query in _query_heads(model, head):
         for name, region in _pairs(model, layer, "q", "q_bias"):
-            yield f"{name}_{query}", f"{variable}(rows)", _slot(region, view(region, query))
+            yield f"{name}_{query}", f"{variable}(rows)", _slot(region, view(region.heads, query))
     for name, region in _pairs(model, layer, "k", "k_bias"):
-        yield name, f"{variable}*(rows)", _slot(region, view(region, head))
-
-
-# --- finding regions
-# ---------------------------------------------------------------------------------------------------
+        yield name, f"{variable}*(rows)", _slot(region, view(region.heads, head))
 
 
 def _config(model: nn.Module) -> Any:
@@ -247,61 +250,15 @@ def _query_heads(model: nn.Module, head: int) -> range:
     return range(head * shared, (head + 1) * shared)
 
 
-def _matrices(model: nn.Module, *roles: str, layer: int | None = None) -> Iterator[tuple[str, Slot]]:
-    """Every matrix (or bias) of these roles, expert stacks taken apart."""
-    for region in _find(model, *roles, layer=layer):
-        count = _config(model).num_local_experts if region.stacked else 0
-        if not count:
-            yield _name(region), _slot(region)
-        for expert in range(count):
-            yield f"{_name(region)}_{expert}", _slot(region, _expert(expert))
+def _whole(model: nn.Module, factor: str, *roles: str, layer: int | None = None) -> list[Part]:
+    """All parts of these roles as they are, experts as stacks, each with ``factor``."""
+    found = _find(model, *roles, layer=layer)
+    return [(_name(region), factor, _slot(region, axes=3 if region.stacked else 2)) for region in found]
 
 
 def _name(region: Region) -> str:
     return region.role if region.layer is None else f"{region.role}_{region.layer}"
 
 
-# --- views
-# -------------------------------------------------------------------------------------------------------------
-
-
-def _whole(view: torch.Tensor) -> torch.Tensor:
-    return view
-
-
-def _slot(region: Region, view: View = _whole) -> Slot:
-    return Slot(region.parameter, _then(region.view, view), region.offset)
-
-
-def _then(first: View, second: View) -> View:
-    return lambda tensor: second(first(tensor))
-
-
-def _expert(index: int | None) -> View:
-    return _whole if index is None else lambda stack: stack[index]
-
-
-def _scalar(view: View = _whole) -> View:
-    return _then(view, lambda matrix: matrix.unsqueeze(0))
-
-
-def _blocks(count: int) -> View:
-    """Rows (entries of a bias) as ``count`` heads in front."""
-    return lambda matrix: matrix.view(count, -1, *matrix.shape[1:])
-
-
-def _column_blocks(count: int) -> View:
-    return lambda matrix: matrix.view(matrix.shape[0], count, -1).movedim(1, 0)
-
-
-def _head(region: Region, index: int) -> View:
-    return lambda matrix: matrix.view(region.heads, -1, *matrix.shape[1:])[index]
-
-
-def _head_columns(region: Region, index: int) -> View:
-    return lambda matrix: matrix.view(matrix.shape[0], region.heads, -1)[:, index]
-
-
-def _planes(region: Region, index: int) -> View:
-    """The planes ``(j, j + d_h/2)`` of one head in front."""
-    return _then(_head(region, index), lambda rows: rows.view(2, -1, *rows.shape[1:]).movedim(1, 0))
+def _slot(region: Region, view: View = unchanged, axes: int = 2) -> Slot:
+    return Slot(region.parameter, then(region.view, view), region.offset, axes)

@@ -8,34 +8,36 @@ move by the dual action", which is what an optimizer is certified against.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from groups import Action, GroupElement
-
-View = Callable[[torch.Tensor], torch.Tensor]
+from paper_repro.views import View
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One matrix of a joint action inside one parameter.
+    """One matrix, or stack of matrices, of a joint action inside one parameter.
 
-    ``view`` returns a strided view of the parameter whose first axis is the matrix's rows; further axes are merged
-    into its columns, and a vector is a matrix with one column. ``offset`` is what the model adds to the stored value
-    before using it (the action then moves the sum).
+    ``view`` returns a strided view of the parameter. A vector is a matrix with one column; axes beyond ``axes`` are
+    merged into the columns. ``offset`` is what the model adds to the stored value before using it (the action then
+    moves the sum).
     """
 
     parameter: str
     view: View
     offset: float = 0.0
+    axes: int = 2
 
     def read(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The stored matrix, without the offset; ``tensors`` maps parameter names to parameters or gradients."""
         view = self.view(tensors[self.parameter].detach())
-        return view if view.ndim == 2 else view.reshape(view.shape[0], -1)
+        if view.ndim == 1:
+            return view[:, None]
+        return view if view.ndim <= self.axes else view.flatten(self.axes - 1)
 
     def write(self, tensors: Mapping[str, torch.Tensor], matrix: torch.Tensor) -> None:
         """Store ``matrix`` (without the offset) into the parameter, in place."""
@@ -95,7 +97,6 @@ class Symmetry:
     def _source(self, model: nn.Module, element: GroupElement) -> torch.Tensor:
         """``source[i]`` is the token that the permutation sends to ``i``, read off its action on a numbered matrix."""
         numbered = tuple(
-            torch.arange(rows, dtype=torch.float64)[:, None].expand(rows, columns).contiguous()
-            for rows, columns in self.shapes(model)
+            torch.arange(shape[-2], dtype=torch.float64)[:, None].expand(shape) for shape in self.shapes(model)
         )
         return element.act_linear(numbered)[0][:, 0].round().long()

@@ -134,7 +134,7 @@ def test_preserved(family, make, prepare, config):
     model = model_of(family, prepare, **config)
     symmetry = make(model)
     special = parameters_in(model, *SPECIAL[prepare]) if prepare else set()
-    for element in symmetry.action.sample(symmetry.shapes(model), 2, rng=torch.Generator().manual_seed(7)):
+    for element in symmetry.action.sample(symmetry.shapes(model), 1, rng=torch.Generator().manual_seed(7)):
         assert not element.is_identity
         found = units(model, symmetry, element)
         assert found.logits <= 1
