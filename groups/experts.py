@@ -65,8 +65,8 @@ class ExpertAction(Action):
     def element(self, shapes: Shapes, inner: tuple[GroupElement, ...], permutation: Element) -> ExpertElement:
         """The element with these block elements and this expert permutation, both checked (ValueError, one line)."""
         experts, blocks = self.split_shapes(shapes)
-        if permutation.size != experts or not Perm.contains(permutation):
-            raise ValueError(f"{self}: the experts are moved by a permutation of size {experts}")
+        if not permutation.is_exact or permutation.size != experts or not Perm.contains(permutation):
+            raise ValueError(f"{self}: the experts are moved by an exact permutation of size {experts}")
         if len(inner) != experts or any((g.action, g.shapes) != (self.block, blocks) for g in inner):
             raise ValueError(f"{self}: expected {experts} elements of {self.block} on {blocks}")
         return ExpertElement(self, tuple(map(tuple, shapes)), inner, permutation)

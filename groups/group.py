@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from groups.element import Element, FloatArray, product
 
@@ -130,6 +131,16 @@ def rounding_bound(n: int) -> float:
     of two.
     """
     return float(4 * n**2.5 * np.finfo(np.float64).eps)
+
+
+def support(element: Element) -> npt.NDArray[np.bool_]:
+    """Where the entries are not zero; for an exact element also where they are too small for a float."""
+    if element.rows is None:
+        return np.asarray(element.matrix != 0)
+    found = np.zeros((element.size, element.size), dtype=np.bool_)
+    for i, row in enumerate(element.rows):
+        found[i, [j for j, _ in row]] = True
+    return found
 
 
 def monomial(element: Element) -> list[tuple[int, Fraction | float]] | None:

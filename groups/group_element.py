@@ -28,6 +28,7 @@ class GroupElement(abc.ABC):
 
     Tensors are passed and returned as tuples in the order of ``action.tensors``; further leading axes are a batch, all
     of which is moved by this element. Object arrays of fractions are moved exactly, torch and numpy arrays in float64.
+    What is returned is always new and contiguous.
     The three maps raise ValueError if the number or the shapes of the tensors do not fit, TypeError for other dtypes.
     """
 
@@ -315,7 +316,10 @@ def translation_from_json(data: Any, size: int, where: str) -> Translation:
         raise ValueError(f"{where}: the shift is a list of {size} numbers, got {data!r}")
     try:
         if any(isinstance(value, float) for value in data):
-            return tuple(float(value) for value in data)
+            floats = tuple(float(value) for value in data)
+            if not np.isfinite(floats).all():
+                raise ValueError("infinity or NaN")
+            return floats
         return tuple(Fraction(value) for value in data)
     except (TypeError, ValueError, ZeroDivisionError):
-        raise ValueError(f"{where}: the shift is a list of numbers, got {data!r}") from None
+        raise ValueError(f"{where}: the shift is a list of finite numbers, got {data!r}") from None

@@ -12,7 +12,7 @@ import numpy as np
 
 from groups import moves
 from groups.element import Element, FloatArray, block_diagonal
-from groups.group import Group, is_orthogonal, rounding_bound
+from groups.group import Group, is_orthogonal, rounding_bound, support
 from groups.permutation import Perm, SPerm
 
 if TYPE_CHECKING:
@@ -188,13 +188,13 @@ class _U1(Group):
         if not is_orthogonal(element):
             return False
         planes = self.planes(element.size)
-        order = [index for plane in planes for index in plane]
-        blocks = element.matrix[np.ix_(order, order)].reshape(len(planes), 2, len(planes), 2)
-        own = blocks[range(len(planes)), :, range(len(planes)), :]
-        if np.count_nonzero(own) < np.count_nonzero(element.matrix):
+        inside = np.zeros((element.size, element.size), dtype=np.bool_)
+        for plane in planes:
+            inside[np.ix_(plane, plane)] = True
+        if (support(element) & ~inside).any():
             return False
         # An orthogonal 2 x 2 block is a rotation exactly if its determinant is 1, otherwise that is -1.
-        return bool((np.linalg.det(own) > 0).all())
+        return all(np.linalg.det(element.matrix[np.ix_(plane, plane)]) > 0 for plane in planes)
 
     def _moves(self, n: int) -> list[SearchStrategy[Element]]:
         import hypothesis.strategies as st

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from groups.element import Element, FloatArray, block_diagonal
-from groups.group import Group
+from groups.group import Group, support
 from groups.permutation import Cyclic, Perm, Trivial
 
 if TYPE_CHECKING:
@@ -106,15 +106,15 @@ class Wreath(Group):
     def split(self, element: Element) -> tuple[Element, tuple[Element, ...]] | None:
         """The block permutation and the element that lands in each block row, or None if it has no such form."""
         part = self._part(element.size)
-        size, blocks = element.size, self.blocks
-        matrix = element.matrix.reshape(blocks, part, blocks, part)
-        pattern = np.abs(matrix).max(axis=(1, 3)) > 0
+        blocks = self.blocks
+        pattern = support(element).reshape(blocks, part, blocks, part).any(axis=(1, 3))
         if (pattern.sum(axis=0) != 1).any() or (pattern.sum(axis=1) != 1).any():
             return None
         sources = pattern.argmax(axis=1)
         top = Element.from_exact(pattern.astype(int).tolist())
         if element.rows is None:
             known = element.is_orthogonal
+            matrix = element.matrix.reshape(blocks, part, blocks, part)
             parts = [Element.from_float(matrix[b, :, sources[b]], orthogonal=known) for b in range(blocks)]
         else:
             parts = [
@@ -124,7 +124,7 @@ class Wreath(Group):
                         for i in range(b * part, (b + 1) * part)
                     )
                 )
-                for b in range(size // part)
+                for b in range(blocks)
             ]
         return top, tuple(parts)
 

@@ -313,9 +313,21 @@ PAIR = ((2, 3), (3, 2))
         (
             lambda: parse_action("Shift(rows)").element_from_json({"shapes": [[1, 1]], "shift": {"W": ["x"]}}),
             ValueError,
-            "list of numbers",
+            "list of finite numbers",
+        ),
+        (
+            lambda: parse_action("Shift(rows)").element_from_json({"shapes": [[1, 1]], "shift": {"W": [float("nan")]}}),
+            ValueError,
+            "finite numbers",
         ),
         (lambda: BLOCKS["experts"].action.element_from_json({"shapes": [[2, 1, 1]]}), ValueError, "'inner'"),
+        (
+            lambda: parse_action("(1) wr Perm(experts)").element_from_json(
+                {"shapes": [[1, 1, 1]], "inner": [{"shapes": [[1, 1]]}], "experts": [[1.0]]}
+            ),
+            ValueError,
+            "exact permutation of size 1",
+        ),
         (lambda: CATALOGUE["neuron_scaling"].restrict("gate"), ValueError, "known: up, down"),
         (lambda: parse_action("O(rows)").over_experts().over_experts(), ValueError, "nested"),
     ],

@@ -187,6 +187,14 @@ def test_membership_rejects_what_is_outside():
     assert not O.contains(Element.from_float(1.0001 * np.eye(2)))
 
 
+def test_an_entry_below_the_smallest_float_is_not_zero():
+    tiny = f"1/{10**400}"
+    outside = Element.from_exact([[1, tiny], [0, 1]])
+    assert outside.matrix[0, 1] == 0
+    for spec in ("(GL wr 1[2])", "Scale", "O", "Perm"):
+        assert not parse_group(spec).contains(outside)
+
+
 def test_cyclic_shifts_are_the_circulant_permutations():
     assert [Cyclic.contains(element) for element in Perm.generators(5)] == [False, True]
 
