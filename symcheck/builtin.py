@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from symcheck.claims import Claim, Expectation
 from symcheck.errors import UsageError
@@ -19,9 +19,14 @@ from symcheck.result import Verdict
 from symcheck.target import Factory, Target, locate_in_module
 
 if TYPE_CHECKING:
+    from groups import Action
     from reference import Traits
 
 SUPPORTED = Expectation(Verdict.SUPPORTED)
+
+KEPT_CONTRACTS = ("purity", "block_independence", "checkpoint")
+"""Contracts that every optimizer here is expected to keep. The others measure: a degree, an error, or agreement of code
+paths that not everyone has."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class TorchOptimizer:
     ``linear``: the update is linear in the gradients; ``keeps_range``: its columns stay in the span of theirs.
     ``decay`` names the options that pull on the weights and how they enter. ``weight_scaled``: the size of the update
     depends on the weights. ``matrices_only``: it refuses parameters that are not two-dimensional.
+    ``broken_contracts``: the contracts it is known not to keep, with the reason.
     """
 
     symmetry: str = ""
@@ -41,6 +47,7 @@ class TorchOptimizer:
     weight_scaled: bool = False
     matrices_only: bool = False
     declined: str = ""
+    broken_contracts: Mapping[str, str] = field(default_factory=dict)
     configs: tuple[Mapping[str, object], ...] = ({},)
 
     def traits(self, options: Mapping[str, object]) -> Traits:
@@ -89,10 +96,17 @@ TORCH_OPTIM: Mapping[str, TorchOptimizer] = MappingProxyType(
             matrices_only=True,
             configs=({}, {"weight_decay": 0.0}),
         ),
-        "NAdam": TorchOptimizer(_COORDINATE_WISE),
+        "NAdam": TorchOptimizer(
+            _COORDINATE_WISE,
+            broken_contracts={"checkpoint": "load_state_dict casts mu_product from float32 to the parameter's dtype"},
+        ),
         "RAdam": TorchOptimizer(_COORDINATE_WISE),
         "RMSprop": TorchOptimizer(_COORDINATE_WISE, configs=({}, {"centered": True, "momentum": 0.9})),
-        "Rprop": TorchOptimizer(_COORDINATE_WISE, decay=()),
+        "Rprop": TorchOptimizer(
+            _COORDINATE_WISE,
+            decay=(),
+            broken_contracts={"purity": "lr is the first step size only: with lr = 0 it moves by step_sizes[0]"},
+        ),
         "SGD": TorchOptimizer(
             "O(entries)",
             linear=True,
@@ -104,10 +118,15 @@ TORCH_OPTIM: Mapping[str, TorchOptimizer] = MappingProxyType(
 """Every optimizer of torch.optim that has been analysed; a newer one is certified without expectations."""
 
 
-def derived_claim(symmetry: str, traits: Traits, *, matrices_only: bool = False) -> Claim:
-    """The claim on every block of the table that follows from a rule's group and traits."""
+def derived_claim(
+    symmetry: str, traits: Traits, *, dimensions: frozenset[int], broken_contracts: Mapping[str, str]
+) -> Claim:
+    """The claim on every block of the table that follows from a rule's group and traits.
+
+    ``dimensions`` are the numbers of axes that a parameter may have, 2 and 3 for most.
+    """
     from groups import BLOCKS
-    from symcheck.probe.names import PROPERTIES
+    from symcheck.probe.names import ALL, PROPERTIES
 
     answers = {
         "shift_equivariance": (traits.shift_equivariant, "the update depends on the weights"),
@@ -115,29 +134,40 @@ def derived_claim(symmetry: str, traits: Traits, *, matrices_only: bool = False)
         "shift_insensitivity": (traits.shift_insensitive, "the update does not remove a common row of the gradient"),
         "horizontality": (traits.horizontal, "the update moves along the shift orbit"),
     }
-    expectations: dict[tuple[str, str], Expectation] = {}
+    expectations = {(ALL, name): SUPPORTED for name in KEPT_CONTRACTS}
+    expectations |= {(ALL, name): Expectation(Verdict.REFUTED, why) for name, why in broken_contracts.items()}
     for name, block in BLOCKS.items():
-        if matrices_only and _is_stack(block):
-            for key in PROPERTIES if block.action.shift else ("equivariance",):
-                expectations[name, key] = Expectation(Verdict.ERROR, "takes two-dimensional parameters only")
-            continue
+        refused = {len(shape) for shapes in block.shapes for shape in shapes} - dimensions
         held = (contains(symmetry, name), f"its group {symmetry} does not contain the block's")
-        asked = {"equivariance": held} | (answers if block.action.shift else {})
-        for key, (holds, reason) in asked.items():
-            expectations[name, key] = SUPPORTED if holds else Expectation(Verdict.REFUTED, reason)
+        for key in PROPERTIES if block.action.shift else ("equivariance",):
+            holds, why = answers.get(key, held)
+            if refused:
+                expectations[name, key] = Expectation(Verdict.DECLINED, f"takes no parameter with {min(refused)} axes")
+            else:
+                expectations[name, key] = SUPPORTED if holds else Expectation(Verdict.REFUTED, why)
     return Claim(symmetry=symmetry, degree=traits.degree, expectations=expectations)
-
-
-def _is_stack(block: Any) -> bool:
-    return any(len(shape) > 2 for shapes in block.shapes for shape in shapes)
 
 
 @functools.cache
 def contains(symmetry: str, block: str) -> bool:
     """Whether ``symmetry`` (acting on every tensor by itself) contains the linear part of the block's action."""
-    from groups import BLOCKS, parse_action
+    from groups import BLOCKS, ExpertAction, parse_action
 
-    return BLOCKS[block].action.linear <= parse_action(symmetry)
+    small, large = BLOCKS[block].action.linear, parse_action(symmetry)
+    if isinstance(small, ExpertAction) and not isinstance(large, ExpertAction):
+        small = small.block  # a rule of matrices steps the matrices of a stack independently
+    return all(_part(small, tensor) <= large for tensor in range(len(small.tensors)))
+
+
+def _part(action: Action, tensor: int) -> Action:
+    """What a joint action does to one of its tensors."""
+    from groups import ProductAction
+
+    if len(action.tensors) == 1 or not isinstance(action, ProductAction):
+        return action
+    factors = action.factors[tensor]
+    variables = tuple((name, group) for name, group in action.variables if name in {f.variable for f in factors})
+    return ProductAction(("W",), variables, (factors,), (action.shifts[tensor],))
 
 
 def torch_claim(name: str, settings: Mapping[str, object]) -> Claim | None:
@@ -155,7 +185,12 @@ def torch_claim(name: str, settings: Mapping[str, object]) -> Claim | None:
         return Claim(expectations={(q.block, q.property): refused for q in plan(tuple(BLOCKS), None, None)})
     parameters = inspect.signature(getattr(torch.optim, name)).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-    return derived_claim(known.symmetry, known.traits({**defaults, **settings}), matrices_only=known.matrices_only)
+    return derived_claim(
+        known.symmetry,
+        known.traits({**defaults, **settings}),
+        dimensions=frozenset({2}) if known.matrices_only else frozenset({2, 3}),
+        broken_contracts=known.broken_contracts,
+    )
 
 
 def torch_target(name: str, settings: Mapping[str, object]) -> Target:
@@ -177,7 +212,13 @@ def rule_target(name: str, settings: Mapping[str, object]) -> Target:
 
         return reference.optimizers.OPTIMIZERS[name]
 
-    return Target(f"rule:{name}", locate, settings, derived_claim(rule.symmetry, rule.traits))
+    claim = derived_claim(
+        rule.symmetry,
+        rule.traits,
+        dimensions=frozenset({2, 3}) - frozenset(range(type(rule).min_ndim)),
+        broken_contracts={},
+    )
+    return Target(f"rule:{name}", locate, settings, claim)
 
 
 RULE_CONFIGS: Mapping[str, tuple[Mapping[str, object], ...]] = MappingProxyType({})

@@ -6,7 +6,7 @@ property of it, ``"purity"`` a contract. Negative claims are claims like any oth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from symcheck.errors import UsageError, unknown
@@ -72,6 +72,15 @@ def parse_expectation(key: str, value: object) -> Expectation:
         return Expectation(Verdict(str(value)))
     except ValueError:
         raise UsageError(f"claim {key!r}: {unknown('verdict', str(value), list(Verdict))}") from None
+
+
+def check_blocks(blocks: Sequence[str]) -> None:
+    """UsageError for a name that is not in the block table."""
+    from groups import BLOCKS
+
+    for block in blocks:
+        if block not in BLOCKS:
+            raise unknown("block", block, BLOCKS)
 
 
 def parse_claims(claims: Mapping[str, object]) -> dict[tuple[str, str], Expectation]:

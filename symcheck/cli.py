@@ -116,41 +116,53 @@ def certify(
         seed=seed,
         time_limit=time_limit,
     )
+    if json_path is None and html_path is None:
+        json_path, html_path = str(REPORT_FOLDER / "report.json"), str(REPORT_FOLDER / "report.html")
+    paths = [path for path in (json_path, html_path) if path not in (None, "-")]
+    with _writing():  # before the work, so that a typing error does not cost it
+        for path in paths:
+            _make_room(Path(path or ""))
     with _progress() as listener:
         report = run_request(targets, parse_settings(settings), request, listener)
-    written = _write(report, json_path, html_path)
-    _show(report)
-    for path in written:
+    try:
+        with _writing():
+            _write(report, json_path, html_path)
+    finally:
+        _show(report)
+    for path in paths:
         click.echo(f"report: {path}", err=True)
     if report.failures:
-        text = "\n".join(report.failures) if debug else one_line(report.failures[0].strip().splitlines()[-1])
-        click.echo(
-            f"symcheck: internal error: {text}{'' if debug else ' (--debug shows where; please report it)'}", err=True
-        )
+        text = "\n".join(report.failures) if debug else one_line(report.failures[0].strip().splitlines()[-1]) + _HINT
+        click.echo(f"symcheck: internal error: {text}", err=True)
     return report.exit_code
 
 
-def _write(report: Report, json_path: str | None, html_path: str | None) -> list[str]:
-    """Write what was asked for (nothing in particular: both, in the report folder); returns the paths."""
-    if json_path is None and html_path is None:
-        json_path, html_path = str(REPORT_FOLDER / "report.json"), str(REPORT_FOLDER / "report.html")
-    written = []
-    try:
-        if json_path == "-":
-            import json
+def _write(report: Report, json_path: str | None, html_path: str | None) -> None:
+    if json_path == "-":
+        import json
 
-            report.write_witnesses(REPORT_FOLDER, base=Path())
-            click.echo(json.dumps(report.to_dict(), indent=1, allow_nan=False))
-        elif json_path is not None:
-            report.to_json(json_path)
-            written.append(json_path)
-        if html_path is not None:
-            report.write_witnesses(Path(html_path).parent)
-            report.to_html(html_path)
-            written.append(html_path)
+        report.write_witnesses(REPORT_FOLDER, base=Path())
+        click.echo(json.dumps(report.to_dict(), indent=1, allow_nan=False))
+    elif json_path is not None:
+        report.to_json(json_path)
+    if html_path is not None:
+        report.write_witnesses(Path(html_path).parent)
+        report.to_html(html_path)
+
+
+def _make_room(path: Path) -> None:
+    """OSError unless ``path`` can be written; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a"):
+        pass
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UsageError(f"{error.filename}: the report cannot be written ({error.strerror})") from error
-    return written
 
 
 def _show(report: Report) -> None:

@@ -28,7 +28,7 @@ def describe_exception(error: BaseException) -> str:
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not in a table: close matches if there are any, else all known names."""
-    names = list(known)
+    names = list(map(str, known))
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
         return UsageError(f"unknown {kind} {name!r}: did you mean {' or '.join(map(repr, close))}?")

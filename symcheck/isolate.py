@@ -8,6 +8,7 @@ that classes and lambdas of the caller's session need no import path.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import selectors
@@ -29,6 +30,7 @@ MEMORY_LIMIT = 4 << 30
 """Bytes that a candidate may allocate beyond what its process starts with."""
 
 _TAIL = 4096  # bytes of a candidate's output that are kept
+_TICK = 0.2  # seconds between looks whether a process still lives: its pipes may be held open by its own children
 _GRACE = 2.0  # seconds for a process to end once it said it was done
 
 End = Literal["done", "fault", "unusable", "internal"]
@@ -95,7 +97,8 @@ def _wait(workers: Sequence[_Worker]) -> None:
         for worker in workers:
             for source in worker.sources():
                 selector.register(source, selectors.EVENT_READ)
-        selector.select(max(0.0, min(worker.deadline for worker in workers) - time.monotonic()))
+        remaining = min(worker.deadline for worker in workers) - time.monotonic()
+        selector.select(max(0.0, min(_TICK, remaining)))
 
 
 class _Worker:
@@ -124,7 +127,8 @@ class _Worker:
         os.close(child_output)
 
     def sources(self) -> list[Any]:
-        return [s for s in (self._connection, self._output, self._process.sentinel) if s is not None]
+        """What can become readable; empty once the child has closed everything."""
+        return [source for source in (self._connection, self._output) if source is not None]
 
     def poll(self) -> Iterator[Item | Ended]:
         """Everything new; the last event is :class:`Ended`, after which the process is gone."""
@@ -246,6 +250,7 @@ def _detach(output: int) -> None:
         os.dup2(null.fileno(), 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    faulthandler.disable()  # it would write to wherever the parent's standard error was
     # pytest, notebooks and the like put objects of their own here, which write into the parent's buffers.
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - they live as long as the process
     sys.stdout = open(1, "w", buffering=1, errors="replace", closefd=False)  # noqa: SIM115

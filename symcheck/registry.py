@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from symcheck.claims import Claim, parse_claims
+from symcheck.claims import Claim, check_blocks, parse_claims
 from symcheck.errors import UsageError, describe_exception, unknown
 from symcheck.target import Factory, Target
 
@@ -109,11 +109,7 @@ def find(name: str) -> tuple[Target, ...] | None:
 
 def targets_of(name: str, info: OptimizerInfo) -> tuple[Target, ...]:
     """One target per configuration of ``info``; checks the names of its blocks and claims."""
-    from groups import BLOCKS
-
-    for block in info.blocks:
-        if block not in BLOCKS:
-            raise unknown("block", block, BLOCKS)
+    check_blocks(info.blocks)
     if not info.configs:
         raise UsageError("configs is empty; leave it out for the one default configuration")
     claim = Claim(symmetry=info.symmetry, degree=info.degree, expectations=parse_claims(info.claims))

@@ -73,18 +73,21 @@ class Report:
 
     @property
     def incomplete(self) -> list[Result]:
-        """Open questions that nobody expected to stay open, and those of named targets that got no answer at all."""
+        """Questions that stayed open and should not have.
+
+        Those are the ones asked for by name, those with a claim that they fail to confirm, every ``error`` that nobody
+        expected, and all of a named target that got no answer at all. A survey may decline what does not apply.
+        """
         answered = {(r.target, repr(r.config)) for r in self.results if r.verdict in ANSWERED}
-        return [
-            r
-            for r in self.results
-            if r.verdict not in ANSWERED
-            and (
-                r.expected is None
-                or not is_met(r.expected, r.verdict)
-                or (self.named and (r.target, repr(r.config)) not in answered)
-            )
-        ]
+
+        def matters(result: Result) -> bool:
+            if self.asked or (self.named and (result.target, repr(result.config)) not in answered):
+                return True
+            if result.expected is not None:
+                return not is_met(result.expected, result.verdict)
+            return result.verdict is Verdict.ERROR
+
+        return [r for r in self.results if r.verdict not in ANSWERED and matters(r)]
 
     @property
     def exit_code(self) -> int:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TIME_LIMITS: Mapping[str, float] = {"quick": 120.0, "ci": 900.0, "full": 7200.0}
 """Seconds that one candidate may take in all, by budget."""
 
-DTYPES = ("float64", "float32", "bfloat16", "float16")
+DTYPES = ("float64", "float32", "bfloat16")
 
 
 class Listener(Protocol):
@@ -55,7 +55,7 @@ class Request:
     blocks: tuple[str, ...] | None = None
     properties: tuple[str, ...] | None = None
     action: str | None = None
-    dtypes: tuple[str, ...] = ("float64", "float32", "bfloat16")
+    dtypes: tuple[str, ...] = DTYPES
     budget: str = "ci"
     seed: int = 0
     time_limit: float | None = None
@@ -103,8 +103,15 @@ def run(
     targets: Sequence[object], settings: Mapping[str, object], request: Request, listener: Listener | None = None
 ) -> Report:
     """Carry out ``request`` on every target (none: see :func:`resolve`); errors as in :func:`certify`."""
-    tasks = _tasks(resolve(targets, settings), request)
-    report = Report(environment=environment(request), asked=request.narrow, named=bool(targets))
+    return answer(resolve(targets, settings), request, named=bool(targets), listener=listener)
+
+
+def answer(
+    targets: Sequence[Target], request: Request, *, named: bool = True, listener: Listener | None = None
+) -> Report:
+    """The same for resolved targets; ``named``: somebody chose them, so that each should give an answer."""
+    tasks = _tasks(targets, request)
+    report = Report(environment=environment(request), asked=request.narrow, named=named)
     _carry_out(tasks, request, report, listener)
     return report
 
@@ -146,13 +153,14 @@ def resolve_one(target: object, settings: Mapping[str, object]) -> tuple[Target,
     if not all(part.isidentifier() for part in (*path.split("."), *name.split("."))):
         raise UsageError(f"{target!r} is not a target; write torch.optim.Name, pkg.mod:Name, file.py:Name or rule:name")
     if path == "torch.optim":
-        return (builtin.torch_target(name, settings),)
+        return (dataclasses.replace(builtin.torch_target(name, settings), name=target),)
     return (Target(target, locate_in_module(path, name), settings),)
 
 
 def _resolve_entry(entry: Any) -> Iterator[Target]:
-    from symcheck.claims import Claim, parse_claims
+    from symcheck.claims import Claim, check_blocks, parse_claims
 
+    check_blocks(entry.blocks)
     claims = parse_claims(entry.claims)
     for target in resolve_one(entry.target, entry.settings):
         base = target.claim or Claim()
@@ -181,12 +189,11 @@ def _names(value: str | Sequence[str] | None) -> tuple[str, ...] | None:
 
 def _tasks(targets: Sequence[Target], request: Request) -> list[_Task]:
     from groups import BLOCKS
+    from symcheck.claims import check_blocks
     from symcheck.probe.names import ALL, CONTRACTS, PROPERTIES, plan
 
     blocks, properties, action = request.blocks, request.properties, request.action
-    for block in blocks or ():
-        if block not in BLOCKS:
-            raise unknown("block", block, BLOCKS)
+    check_blocks(blocks or ())
     for name in properties or ():
         if name not in PROPERTIES and name not in CONTRACTS:
             raise unknown("property", name, [*PROPERTIES, *CONTRACTS])
@@ -238,8 +245,7 @@ def _stream(task: _Task, request: Request) -> Iterator[object]:
 
 
 def _carry_out(tasks: Sequence[_Task], request: Request, report: Report, listener: Listener | None) -> None:
-    from symcheck.probe import probe  # noqa: F401 - imported once here, so that no child pays for it
-
+    _warm_up()
     limit = TIME_LIMITS[request.budget] if request.time_limit is None else request.time_limit
     jobs = [isolate.Job(functools.partial(_stream, task, request), limit) for task in tasks]
     answers: list[list[Result]] = [[] for _ in tasks]
@@ -268,6 +274,16 @@ def _carry_out(tasks: Sequence[_Task], request: Request, report: Report, listene
         events.close()  # type: ignore[attr-defined]
     report.failures.extend(ended.details or ended.text for ended in endings.values() if ended.end == "internal")
     report.results.extend(result for results in answers for result in results)
+
+
+def _warm_up() -> None:
+    """Import here, once, what every forked child would otherwise import for itself."""
+    import torch
+
+    from symcheck.probe import probe  # noqa: F401
+
+    # The first optimizer of a process makes torch import its compiler (seconds).
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.0)
 
 
 def _complete(

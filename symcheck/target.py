@@ -246,16 +246,20 @@ def _try_out(candidate: Candidate) -> None:
     """Build once, so that a constructor that cannot work is one line and not one error per question."""
     import torch
 
-    config = json.dumps(candidate.config)
-    try:
-        optimizer: object = candidate.make([torch.nn.Parameter(torch.eye(2, dtype=torch.float64))])
-    except (UsageError, MemoryError):
-        raise
-    except Exception as error:
+    failure: Exception | None = None
+    for shape in ((2, 2), (2, 2, 2)):  # some take matrices only, some stacks only
+        try:
+            optimizer: object = candidate.make([torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64))])
+            break
+        except (UsageError, MemoryError):
+            raise
+        except Exception as error:
+            failure = failure or error
+    else:
         raise CandidateFault(
-            f"{candidate.target}: building it with {config} raised {describe_exception(error)}; "
-            "pass other constructor arguments with --set NAME=VALUE"
-        ) from error
+            f"{candidate.target}: building it with {json.dumps(candidate.config)} raised "
+            f"{describe_exception(failure or RuntimeError())}; pass other constructor arguments with --set NAME=VALUE"
+        ) from failure
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise UsageError(
             f"{candidate.target}: not an optimizer: it returned {type(optimizer).__name__}, not torch.optim.Optimizer"

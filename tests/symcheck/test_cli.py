@@ -1,0 +1,247 @@
+"""The command line, as a stranger meets it: files, exit codes, and one line for every mistake."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from symcheck.cli import run
+from symcheck.report import schema
+from symcheck.result import Verdict
+from tests.symcheck import fake_probe
+
+OPTIMIZERS = """
+import os, sys, time, torch
+class Good(torch.optim.SGD):
+    pass
+class Picky(torch.optim.SGD):
+    def __init__(self, params, lr, kind):
+        super().__init__(params, lr=lr)
+class Raises(torch.optim.SGD):
+    def step(self, closure=None):
+        raise RuntimeError("no step today")
+class Exits(torch.optim.SGD):
+    def step(self, closure=None):
+        print("leaving")
+        sys.exit(5)
+class Plain:
+    pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OPTIMIZERS)
+    fake_probe.install(monkeypatch, {("embedding", "equivariance"): Verdict.REFUTED})
+
+
+def symcheck(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The real program in a process of its own."""
+    return subprocess.run([sys.executable, "-m", "symcheck", *arguments], capture_output=True, text=True, timeout=60)
+
+
+def test_certify_writes_a_report_with_its_witnesses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["certify", "mine.py:Good"]) == 0
+    report = json.loads((tmp_path / "symcheck-report/report.json").read_text())
+    jsonschema.validate(report, schema())
+    (refuted,) = [result for result in report["results"] if result["verdict"] == "refuted"]
+    assert (tmp_path / "symcheck-report" / refuted["evidence"]["witness"]).is_file()
+    assert "<html" in (tmp_path / "symcheck-report/report.html").read_text()
+    out, err = capsys.readouterr()
+    assert out == ""  # nobody looks at it: the tables are on standard error
+    assert "mine.py:Good" in err
+    assert "symcheck-report/report.json" in err
+    assert "symcheck-report/witness/mine.py_Good-embedding-equivariance.json" in err
+
+
+def test_json_on_standard_output_is_nothing_but_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["certify", "mine.py:Good", "--block", "embedding", "--json", "-"]) == 1
+    data = json.loads(capsys.readouterr().out)
+    jsonschema.validate(data, schema())
+    assert (tmp_path / data["results"][0]["evidence"]["witness"]).is_file()
+    assert not (tmp_path / "symcheck-report/report.json").exists()
+
+
+def test_files_go_where_they_are_asked_to(tmp_path: Path) -> None:
+    assert run(["certify", "mine.py:Good", "--json", "a/b/r.json", "--html", "c/r.html"]) == 0
+    assert (tmp_path / "a/b/r.json").is_file()
+    assert (tmp_path / "a/b/witness").is_dir()
+    assert (tmp_path / "c/r.html").is_file()
+    assert not (tmp_path / "symcheck-report").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["mine.py:Good", "--block", "router"], 0),
+        (["mine.py:Good", "--block", "embedding"], 1),
+        (["mine.py:Good", "--property", "equivariance"], 1),
+        (["torch.optim.AdamW", "--block", "embedding"], 1),
+        (["mine.py:Picky", "--block", "router"], 3),
+        (["mine.py:Picky", "--block", "router", "--set", "kind=3"], 0),
+        (["mine.py:Raises"], 3),
+        (["mine.py:Exits"], 3),
+    ],
+)
+def test_exit_codes(arguments: list[str], code: int) -> None:
+    assert run(["certify", *arguments]) == code
+
+
+def test_a_faulty_candidate_is_told_once_and_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["certify", "mine.py:Exits"])
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("sys.exit(5)" in line for line in lines) == 1
+    assert any("sys.exit(5); its last output: leaving" in line for line in lines)
+
+
+MISTAKES = [
+    (["certify", "nowhere.py:X"], "nowhere.py: no such file"),
+    (["certify", "mine.py:Godo"], "did you mean 'Good'"),
+    (["certify", "mine.py:Plain"], "not an optimizer"),
+    (["certify", "torch.optim.AdamX"], "AdamX"),
+    (["certify", "no_module_like_this:X"], "no module named"),
+    (["certify", "rule:row_nrom"], "row_norm"),
+    (["certify", "mine.py:Good", "--block", "ruoter"], "did you mean 'router'"),
+    (["certify", "mine.py:Good", "--property", "x"], "known: equivariance"),
+    (["certify", "mine.py:Good", "--dtype", "int3"], "unknown dtype"),
+    (["certify", "mine.py:Good", "--budget", "huge"], "unknown budget"),
+    (["certify", "mine.py:Good", "--seed", "one"], "--seed"),
+    (["certify", "mine.py:Good", "--seed", "-1"], "--seed"),
+    (["certify", "mine.py:Good", "--set", "lr"], "NAME=VALUE"),
+    (["certify", "mine.py:Good", "--set", "momentumm=1"], "did you mean 'momentum'"),
+    (["certify", "mine.py:Good", "--action", "Prem(rows)"], "--action"),
+    (["certify", "mine.py:Good", "--time-limit", "0"], "--time-limit"),
+    (["certify", "--set", "lr=1"], "need a TARGET"),
+    (["certify", "mine.py:Good", "--block", "router", "--json", "/proc/nothing/r.json"], "/proc/nothing"),
+    (["certify", "--no-such-option"], "--no-such-option"),
+    (["certifi"], "certifi"),
+    (["list", "ruels"], "rules"),
+    (["list"], "rules"),
+    (["replay"], "WITNESS"),
+    (["replay", "nowhere.json"], "nowhere.json: no such file"),
+    (["repro", "mine.py"], "mine.py: not a witness"),
+    (["repro", "list.json"], "expected a JSON object"),
+    (["replay", "other.json"], "'target' is missing"),
+    (["replay", "schema.json"], "its schema is 'x'"),
+    (["repro", "empty.json"], "empty.json"),
+    (["replay", "gone.json"], "gone.py: no such file"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "other.json").write_text('{"schema": "symcheck.witness/1"}')
+    (tmp_path / "schema.json").write_text('{"schema": "x", "target": "torch.optim.SGD", "config": {}}')
+    (tmp_path / "empty.json").write_text('{"schema": "symcheck.witness/1", "target": "torch.optim.SGD", "config": {}}')
+    (tmp_path / "gone.json").write_text('{"schema": "symcheck.witness/1", "target": "gone.py:X", "config": {}}')
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("symcheck: ")
+    assert words in line
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["certify", "nowhere.py:X", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_error_of_ours_is_code_4_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise AssertionError("our mistake")
+
+    monkeypatch.setattr("symcheck.probe.probe", broken)
+    assert run(["certify", "mine.py:Good", "--block", "router"]) == 4
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert "our mistake (--debug" in err
+    monkeypatch.setattr("symcheck.run.resolve", broken)
+    assert run(["certify", "mine.py:Good"]) == 4
+    assert "internal error: AssertionError: our mistake" in capsys.readouterr().err
+
+
+def test_a_real_witness_replays_and_its_script_needs_only_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert run(["certify", "torch.optim.AdamW", "--block", "embedding", "--budget", "quick"]) == 1
+    witness = "symcheck-report/witness/torch.optim.AdamW-embedding-equivariance.json"
+    capsys.readouterr()
+    assert run(["replay", witness]) == 0
+    assert f"{witness}: confirmed" in capsys.readouterr().out
+    assert run(["repro", witness]) == 0
+    script = capsys.readouterr().out
+    (tmp_path / "script.py").write_text(script)
+    imports = {line.split()[1].split(".")[0] for line in script.splitlines() if line.startswith(("import ", "from "))}
+    assert imports == {"torch"}
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert float(done.stdout.split("largest difference:")[1].split()[0]) > 1e-3
+
+
+@pytest.mark.parametrize("what", ["rules", "blocks", "groups", "optimizers", "properties"])
+def test_lists(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["list", what]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) >= 8
+    known = {
+        "rules": "rule:row_norm",
+        "blocks": "router",
+        "groups": "SPerm",
+        "optimizers": "torch.optim.AdamW",
+        "properties": "horizontality",
+    }
+    assert any(line.startswith(known[what] + " ") for line in lines)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["certify", "--help"], ["list", "blocks"], ["list", "rules"]])
+def test_looking_around_is_quick_and_loads_no_torch(arguments: list[str]) -> None:
+    code = f"import sys; sys.argv = ['symcheck', *{arguments!r}]\nfrom symcheck.__main__ import main\n"
+    code += "try: main()\nfinally: print([m for m in ('torch', 'hypothesis', 'sympy', 'scipy') if m in sys.modules])"
+    best = float("inf")
+    for _ in range(3):  # the best of three: the machine may be busy with other tests
+        start = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        best = min(best, time.monotonic() - start)
+        assert done.returncode == 0
+        assert done.stdout.splitlines()[-1] == "[]"
+    assert best < 1.0  # 0.2 s when nothing else runs
+
+
+def test_the_version() -> None:
+    done = symcheck("--version")
+    assert (done.returncode, done.stdout.split()[0]) == (0, "symcheck,")
+
+
+def test_no_arguments_show_the_help() -> None:
+    done = symcheck()
+    assert "Usage" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise ModuleNotFoundError(\"No module named 'click'\", name='click')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "symcheck", "list", "blocks"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 2
+    assert done.stderr == "symcheck: the command line needs click: python -m pip install 'symcheck[cli]'\n"
+
+
+def test_a_closed_pipe_is_no_traceback() -> None:
+    done = subprocess.run(f"{sys.executable} -m symcheck list rules | true", shell=True, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
