@@ -77,6 +77,7 @@ BROKEN_ACTIONS = [
     ("residual permutation without gains", ALL, lambda m: c.residual_rotation(m, "Perm"), None, {}),
     ("residual scaling, scalar gains", ALL, lambda m: c.residual_rotation(m, "Scale+"), with_scalar_gains, {}),
     ("up rescaling", ("gpt_oss",), lambda m: c.up_rescaling(m, 0, 2), None, {}),
+    ("value rotation, clipped values", ("olmoe",), lambda m: c.value_basis(m, 1, 0, "O"), None, {"clip_qkv": 0.5}),
     ("up signs", ("gpt_oss",), lambda m: c.up_rescaling(m, 0, 2, "Sign"), None, {}),
     ("gate alone permuted", ALL, lambda m: c.neuron_permutation(m, 1, expert_of(m), halves=("gate",)), None, {}),
     ("query/key rotation across planes", ("gpt_oss",), lambda m: c.query_key_basis(m, 1, 1, "O"), None, {}),
@@ -152,6 +153,17 @@ def test_broken(family, make, prepare, config):
     assert found.logits > BROKEN
     assert found.loss > BROKEN
     assert max(found.gradients.values()) > BROKEN
+
+
+def test_moving_gradients_like_weights_is_caught():
+    """The dual action matters: under a change of basis in GL the gradients do not move as the weights do."""
+    model = model_of("qwen3")
+    symmetry = c.value_basis(model, 0, 1)
+    (element,) = symmetry.action.sample(symmetry.shapes(model), 1, rng=torch.Generator().manual_seed(7))
+    before, after = (evaluate(m, TOKENS).gradients for m in (model, symmetry.transform(model, element)))
+    wrong = element.act_linear(tuple(slot.read(before) for slot in symmetry.slots))
+    found = [slot.read(after) for slot in symmetry.slots]
+    assert all(float((a - b).abs().max() / b.abs().max()) > 0.1 for a, b in zip(wrong, found, strict=True))
 
 
 def test_head_shift_moves_the_logits_themselves():
