@@ -183,7 +183,7 @@ def stream_scale(model: nn.Module) -> Symmetry:
     Embedding and all writers scale; where a norm follows a writer (Gemma 3), that norm's gain scales instead.
     """
     writers = POST_GAINS if _find(model, *POST_GAINS) else _RESIDUAL_WRITERS
-    parts = [(_name(region), "D(rows)", _slot(region, as_one_row())) for region in _find(model, "embedding", *writers)]
+    parts = [(region.label, "D(rows)", _slot(region, as_one_row())) for region in _find(model, "embedding", *writers)]
     return _symmetry("stream scale", parts, "D = Scale+")
 
 
@@ -253,11 +253,7 @@ def _query_heads(model: nn.Module, head: int) -> range:
 def _whole(model: nn.Module, factor: str, *roles: str, layer: int | None = None) -> list[Part]:
     """All parts of these roles as they are, experts as stacks, each with ``factor``."""
     found = _find(model, *roles, layer=layer)
-    return [(_name(region), factor, _slot(region, axes=3 if region.stacked else 2)) for region in found]
-
-
-def _name(region: Region) -> str:
-    return region.role if region.layer is None else f"{region.role}_{region.layer}"
+    return [(region.label, factor, _slot(region, axes=3 if region.stacked else 2)) for region in found]
 
 
 def _slot(region: Region, view: View = unchanged, axes: int = 2) -> Slot:

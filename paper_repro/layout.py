@@ -39,6 +39,11 @@ class Region:
     transposed: bool = False
     neurons: tuple[int, int | None, int] = (0, None, 1)
 
+    @property
+    def label(self) -> str:
+        """Role and layer, unique in a model: ``q_0``, ``lm_head``."""
+        return self.role if self.layer is None else f"{self.role}_{self.layer}"
+
     def view(self, tensor: torch.Tensor) -> torch.Tensor:
         """``tensor`` (a parameter or its gradient) in the block table's orientation: a view, never a copy."""
         if self.transposed:

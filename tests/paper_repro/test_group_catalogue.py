@@ -110,7 +110,7 @@ def test_head_action_breaks(name, family):
 def test_each_block_contains_the_orthogonal_symmetries_of_its_matrices(family):
     """An optimizer that respects the block's group respects what these symmetries do to the matrix alone."""
     model = tiny(family)
-    blocks = {c._name(region): region for region in regions(model)}
+    blocks = {region.label: region for region in regions(model)}
     symmetries = [c.vocabulary_permutation(model), c.residual_rotation(model)]
     if family in {"olmoe", "gpt_oss"}:
         symmetries.append(c.expert_permutation(model, 0))
