@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from groups import BLOCKS, Block, get_block, parse_action
 from symcheck.probe.contracts import check_contract
 from symcheck.probe.measure import LEAST_FLOOR, Defect
-from symcheck.probe.names import BUDGETS, CONTRACTS, Question
+from symcheck.probe.names import BUDGETS, CONTRACTS, Budget, Question
 from symcheck.probe.numeric import numeric_of
 from symcheck.probe.relation import Property
 from symcheck.probe.search import Findings, Nature, Search, observe
@@ -30,13 +30,13 @@ class ConfiguredCandidate(CandidateLike, Protocol):
 
 
 def probe(
-    candidate: ConfiguredCandidate, questions: Sequence[Question], *, budget: str, dtypes: Sequence[str], seed: int
+    candidate: ConfiguredCandidate, questions: Sequence[Question], *, budget: str | Budget, dtypes: Sequence[str], seed: int
 ) -> Iterator[Result]:
     """Answer every question about one candidate by adversarial search, in order; one result each.
 
     ``dtypes`` are the parameter types (``"float64"``, ``"float32"``, ``"bfloat16"``) for the numeric column.
     """
-    judge = _Judge(candidate, budget, tuple(dtypes), seed)
+    judge = _Judge(candidate, BUDGETS[budget] if isinstance(budget, str) else budget, tuple(dtypes), seed)
     for question in questions:
         started = time.perf_counter()
         result = judge.answer(question)
@@ -44,9 +44,9 @@ def probe(
 
 
 class _Judge:
-    def __init__(self, candidate: ConfiguredCandidate, budget: str, dtypes: tuple[str, ...], seed: int) -> None:
+    def __init__(self, candidate: ConfiguredCandidate, budget: Budget, dtypes: tuple[str, ...], seed: int) -> None:
         self.candidate = candidate
-        self.budget = BUDGETS[budget]
+        self.budget = budget
         self.dtypes = dtypes
         self.seed = seed
         self.answers: dict[tuple[Any, ...], Result] = {}
@@ -100,8 +100,8 @@ class _Judge:
             return dataclasses.replace(
                 blank,
                 verdict=Verdict.DECLINED,
-                reason=f"the update is random ({', '.join(nature.random) or 'seed-dependent'}) and not equivariant for a "
-                "fixed seed; whether its distribution is cannot be decided by search",
+                reason=f"the update is random ({', '.join(nature.random) or 'seed-dependent'}) and not equivariant for "
+                "a fixed seed; whether its distribution is cannot be decided by search",
             )
         trial, defect = search.smallest()
         witness = describe(
@@ -236,18 +236,20 @@ class _Judge:
                 "verdict": Verdict.DECLINED,
                 "reason": "takes sparse gradients only; group elements make them dense",
             }
-        ordinary = all(len(shape) == 2 for shape in block.shapes[0]) and len(block.shapes[0]) == 1
-        if not ordinary and error.stage in ("constructor", "step 1") and self._takes_matrices():
+        if error.stage in ("constructor", "step 1") and self._takes_some_block():
             shape = " and ".join("x".join(map(str, shape)) for shape in block.shapes[0])
             return {"verdict": Verdict.DECLINED, "reason": f"does not take a block of shape {shape}: {error}"}
         return {"verdict": Verdict.ERROR, "reason": str(error)}
 
-    def _takes_matrices(self) -> bool:
-        try:
-            self._nature(get_block("matrix"))
-        except CandidateError:
-            return False
-        return True
+    def _takes_some_block(self) -> bool:
+        """Whether the candidate runs at all, if only on stacks of matrices or on vectors of another form."""
+        for block in BLOCKS.values():
+            try:
+                self._nature(block)
+            except CandidateError:
+                continue
+            return True
+        return False
 
 
 def _fits(action: Any, shapes: Shapes) -> bool:

@@ -164,7 +164,8 @@ class Search:
     def _long(self) -> Iterator[tuple[str, Inputs, tuple[Relation, ...]]]:
         """One long trajectory on a small block, past warm-ups and switches."""
         for shapes in self.block.shapes:
-            if min(min(shape[-2:]) for shape in shapes) > 1 and shapes not in self.found.refused:
+            # Two rows are too few: centred, they are opposite, and any odd rule keeps them so.
+            if min(min(shape[-2:]) for shape in shapes) > 2 and shapes not in self.found.refused:
                 inputs = self._draw("generic", shapes, self.budget.long)
                 generator = torch.Generator().manual_seed(self.seed + 1)
                 if inputs is not None:

@@ -211,6 +211,23 @@ def qdwh_two_steps(grad: torch.Tensor, state: State, weight: torch.Tensor) -> to
     return -0.1 * newton_schulz(grad, grad / scale, steps=2)
 
 
+@_mutant("matrix", "equivariance", "a spectral norm by two power iterations from the all-ones vector")
+def power_iteration_from_ones(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    vector = torch.ones(grad.shape[-1], dtype=grad.dtype)
+    for _ in range(2):
+        vector = grad.mT @ (grad @ vector)
+        vector = vector / (vector.norm() + 1e-30)
+    return -0.1 * grad / ((grad @ vector).norm() + 1e-30)
+
+
+@_mutant("matrix", "equivariance", "Gram-Schmidt on the columns: orthonormal, but it depends on their order")
+def gram_schmidt(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    tall = grad if grad.shape[-2] >= grad.shape[-1] else grad.mT
+    q, r = torch.linalg.qr(tall)
+    update = q * torch.diagonal(r).sign()
+    return -0.1 * (update if tall is grad else update.mT)
+
+
 @_mutant("matrix", "equivariance", "a weight decay by sign(W)")
 def sign_decay(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
     return -0.1 * polar(grad) - 1e-4 * weight.sign()

@@ -1,0 +1,79 @@
+"""The test of the tester: every mutant must be caught, and no control accused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from groups import get_block
+from symcheck.claims import Claim
+from symcheck.probe import probe
+from symcheck.probe.names import CONTRACTS, Question
+from symcheck.result import Result, Verdict
+from symcheck.selftest.controls import CONTROLS, Control
+from symcheck.selftest.mutants import MUTANTS, Mutant
+from symcheck.target import Candidate
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One mutant or control and what became of it."""
+
+    subject: Mutant | Control
+    result: Result
+    seconds: float
+
+    @property
+    def is_mutant(self) -> bool:
+        """Whether it is a mutant rather than a control."""
+        return isinstance(self.subject, Mutant)
+
+    @property
+    def passed(self) -> bool:
+        """A mutant got the verdict that exposes it; a control was neither refuted nor found in error."""
+        if isinstance(self.subject, Mutant):
+            return self.result.verdict is self.subject.expected
+        return self.result.verdict in (Verdict.SUPPORTED, Verdict.PROVED)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a self-test adds up to."""
+
+    mutants: int
+    killed: int
+    controls: int
+    false_alarms: int
+
+    @property
+    def perfect(self) -> bool:
+        """Every mutant killed, no false alarm, and there was something to test."""
+        return self.mutants == self.killed > 0 and self.controls > 0 == self.false_alarms
+
+
+def run(subjects: Sequence[Mutant | Control] | None = None, *, budget: str = "quick", seed: int = 0) -> Iterator[Trial]:
+    """Try every mutant and every control (or the given ones), in order."""
+    for subject in subjects if subjects is not None else [*MUTANTS, *CONTROLS]:
+        started = time.perf_counter()
+        action = getattr(subject, "action", None)
+        if subject.property in CONTRACTS:
+            question = Question(subject.block, subject.property, "-")
+        else:
+            question = Question(subject.block, subject.property, action or str(get_block(subject.block).action))
+        claim = Claim(degree=subject.degree) if isinstance(subject, Mutant) else None
+        candidate = Candidate(f"selftest:{subject.name}", {}, subject.make, claim)
+        (result,) = probe(candidate, [question], budget=budget, dtypes=["float64"], seed=seed)
+        yield Trial(subject, result, time.perf_counter() - started)
+
+
+def score(trials: Sequence[Trial]) -> Score:
+    """Kill rate and false alarms of a finished self-test."""
+    mutants = [trial for trial in trials if trial.is_mutant]
+    controls = [trial for trial in trials if not trial.is_mutant]
+    return Score(
+        mutants=len(mutants),
+        killed=sum(trial.passed for trial in mutants),
+        controls=len(controls),
+        false_alarms=sum(not trial.passed for trial in controls),
+    )
