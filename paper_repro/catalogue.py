@@ -67,9 +67,7 @@ def head_shift(model: nn.Module) -> Symmetry:
 
 
 def router_shift(model: nn.Module, layer: int, role: str = "router") -> Symmetry:
-    """``W -> W + 1 c^T`` on the router, or with ``role="router_bias"`` on its bias: preserves softmax routing, not
-    sigmoid.
-    """
+    """``W -> W + 1 c^T`` on the router, or on its bias (``role="router_bias"``): preserves softmax routing, not sigmoid."""
     return _shift(f"{role} shift, layer {layer}", _one(model, role, layer))
 
 
@@ -109,7 +107,10 @@ def up_rescaling(model: nn.Module, layer: int, expert: int | None = None, family
 
 
 def value_basis(model: nn.Module, layer: int, head: int, family: str = "GL") -> Symmetry:
-    """``W_V -> B W_V``, ``W_O -> W_O B^{-1}`` for one key-value head and all its query heads: preserves every model."""
+    """``W_V -> B W_V``, ``W_O -> W_O B^{-1}`` for one key-value head and all its query heads.
+
+    Preserves every model that does not clip its values (OLMoE's ``clip_qkv``).
+    """
     parts = [
         (part, "B(rows)", _slot(region, head_rows(region.heads, head)))
         for part, region in _pairs(model, layer, "v", "v_bias")
