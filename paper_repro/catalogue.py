@@ -67,7 +67,7 @@ def head_shift(model: nn.Module) -> Symmetry:
 
 
 def router_shift(model: nn.Module, layer: int, role: str = "router") -> Symmetry:
-    """``W -> W + 1 c^T`` on the router, or on its bias (``role="router_bias"``): preserves softmax routing, not sigmoid."""
+    """``W -> W + 1 c^T`` on the router, or on its bias (``role="router_bias"``): preserves softmax routing."""
     return _shift(f"{role} shift, layer {layer}", _one(model, role, layer))
 
 
