@@ -221,8 +221,17 @@ def rule_target(name: str, settings: Mapping[str, object]) -> Target:
     return Target(f"rule:{name}", locate, settings, claim)
 
 
-RULE_CONFIGS: Mapping[str, tuple[Mapping[str, object], ...]] = MappingProxyType({})
-"""Configurations of a reference rule to certify beside its default one."""
+RULE_CONFIGS: Mapping[str, tuple[Mapping[str, object], ...]] = MappingProxyType(
+    {
+        "hybrid": ({"center_rows": True},),
+        "left_spectral": ({"center_rows": True},),
+        "muon_heads": ({"heads": 2}, {"heads": 2, "layout": "o"}),
+        "right_spectral": ({"center_rows": True},),
+        "row_norm": ({"center_rows": True}, {"weight_decay": 0.1}, {"orientation": "col"}),
+        "scion": ({"norm": "row"}, {"norm": "col"}, {"norm": "sign"}),
+    }
+)
+"""Configurations of a reference rule to certify beside its default one: those with another group or other traits."""
 
 
 def builtin_targets() -> tuple[Target, ...]:

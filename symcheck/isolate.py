@@ -115,7 +115,7 @@ class _Worker:
         self._output, child_output = os.pipe()
         os.set_blocking(self._output, False)
         self._process: BaseProcess = multiprocessing.get_context("fork").Process(
-            target=_child, args=(job, child_end, child_output, memory_limit)
+            target=_child, args=(job, child_end, child_output, memory_limit, _cuda_in_use())
         )
         self._start = time.monotonic()
         self.deadline = self._start + job.time_limit
@@ -211,9 +211,17 @@ class _Worker:
             os.close(self._output)
 
 
-def _child(job: Job, connection: Connection, output: int, memory_limit: int) -> None:
+def _cuda_in_use() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())
+
+
+def _child(job: Job, connection: Connection, output: int, memory_limit: int, cuda_in_use: bool) -> None:
     """The child: streams the job, says how it ended, and leaves without the parent's exit handlers."""
     _detach(output)
+    if cuda_in_use:
+        # CUDA does not survive a fork, but still says that it is there; optimizers of the CPU would then ask it things.
+        sys.modules["torch"].cuda.is_available = lambda: False
     last: tuple[End, str, str]
     try:
         _limit(memory_limit, job.time_limit)

@@ -20,10 +20,10 @@ from symcheck.target import Candidate, Target, is_optimizer_class, locate_in_fil
 if TYPE_CHECKING:
     from symcheck.probe.names import Question
 
-TIME_LIMITS: Mapping[str, float] = {"quick": 120.0, "ci": 900.0, "full": 7200.0}
+TIME_LIMITS: Mapping[str, float] = {"quick": 300.0, "ci": 1200.0, "full": 7200.0}
 """Seconds that one candidate may take in all, by budget."""
 
-DTYPES = ("float64", "float32", "bfloat16")
+DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 class Listener(Protocol):
@@ -55,7 +55,7 @@ class Request:
     blocks: tuple[str, ...] | None = None
     properties: tuple[str, ...] | None = None
     action: str | None = None
-    dtypes: tuple[str, ...] = DTYPES
+    dtypes: tuple[str, ...] = DTYPES[:3]
     budget: str = "ci"
     seed: int = 0
     time_limit: float | None = None

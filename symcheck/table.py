@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from symcheck.claims import is_met
 from symcheck.probe.names import ALL
-from symcheck.report import Report, label
-from symcheck.result import Numeric, Result, Status, Verdict
+from symcheck.report import ANSWERED, Report, label
+from symcheck.result import Result, Status, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,7 @@ LEGEND: Mapping[Verdict, str] = {
     Verdict.PROVED: "a certificate for every input",
     Verdict.SUPPORTED: "no proof; an adversarial search found no defect above the noise floor",
     Verdict.REFUTED: "a witness: exact inputs on which the property fails",
-    Verdict.VACUOUS: "the check could not have failed (zero or NaN update)",
+    Verdict.VACUOUS: "the check could not have failed: zero or NaN update, or nothing to compare",
     Verdict.DECLINED: "outside what symcheck handles",
     Verdict.ERROR: "the optimizer raised, hung or died",
 }
@@ -77,52 +77,85 @@ class Grid:
 def grids(report: Report) -> list[Grid]:
     """The tables of a report: one target in detail, or one row per configuration."""
     configurations = [list(group) for _, group in groupby(report.results, key=lambda r: (r.target, repr(r.config)))]
-    if len(configurations) == 1:
-        return [_detailed(configurations[0])]
-    return _survey(configurations)
+    found = [_detailed(configurations[0])] if len(configurations) == 1 else _survey(configurations)
+    return [grid for grid in (*found, _rounding(configurations)) if grid.rows]
 
 
 def _detailed(results: Sequence[Result]) -> Grid:
-    headers = ("block", "property", "verdict", "claimed", "defect", "noise floor", "numeric")
-    rows = tuple(
-        (
-            Cell(result.block),
-            Cell(result.property),
-            _verdict_cell([result]),
-            Cell(result.expected or ""),
-            Cell(_number(result.evidence.defect)),
-            Cell(_number(result.evidence.noise_floor)),
-            Cell(numeric_text(result.numeric)),
-        )
-        for result in results
-    )
-    config = ", ".join(f"{key}={value}" for key, value in results[0].config.items())
-    return Grid(f"{results[0].target}({config})", headers, rows)
+    """One row per question; no rows if there is nothing to see but one reason why there is no answer."""
+    title = f"{results[0].target}({', '.join(f'{key}={value}' for key, value in results[0].config.items())})"
+    if not any(result.verdict in ANSWERED for result in results) and len({result.reason for result in results}) == 1:
+        return Grid(title, (), ())
+    columns: dict[str, list[Cell]] = {
+        "block": [Cell(result.block) for result in results],
+        "property": [Cell(result.property) for result in results],
+        "verdict": [_verdict_cell([result]) for result in results],
+        "claimed": [Cell(result.expected or "") for result in results],
+        "defect": [Cell(_number(result.evidence.defect)) for result in results],
+        "noise floor": [Cell(_number(result.evidence.noise_floor)) for result in results],
+    }
+    shown = {name: cells for name, cells in columns.items() if any(cell.text for cell in cells)}
+    return Grid(title, tuple(shown), tuple(zip(*shown.values(), strict=True)))
 
 
 def _survey(configurations: Sequence[Sequence[Result]]) -> list[Grid]:
     """Equivariance by block, the shift properties, the contracts: one row per configuration each."""
-    contracts = _distinct(r.property for rs in configurations for r in rs if r.block == ALL)
-    blocks = _distinct(r.block for rs in configurations for r in rs if r.property == "equivariance")
-    others = _distinct(
-        r.property for rs in configurations for r in rs if r.property != "equivariance" and r.block != ALL
-    )
-    contracts = _distinct(r.property for rs in configurations for r in rs if r.block == ALL)
-    shifted = _distinct(r.block for rs in configurations for r in rs if r.property in others)
+    everything = [result for results in configurations for result in results]
+    blocks = _distinct(r.block for r in everything if r.property == "equivariance")
+    shift = [r for r in everything if r.property != "equivariance" and r.block != ALL]
+    shifted = ", ".join(_distinct(r.block for r in shift))
+    contracts = _distinct(r.property for r in everything if r.block == ALL)
     tables: tuple[tuple[str, list[str], Callable[[Result], str]], ...] = (
         ("Equivariance, by block", blocks, lambda r: r.block if r.property == "equivariance" else ""),
-        (f"Shift properties ({', '.join(shifted)})", others, lambda r: r.property if r.block != ALL else ""),
+        (
+            f"Shift properties ({shifted})",
+            _distinct(r.property for r in shift),
+            lambda r: r.property if r.block != ALL else "",
+        ),
         ("Contracts", contracts, lambda r: r.property if r.block == ALL else ""),
     )
-    found = []
-    for title, columns, column_of in tables:
-        if columns:
-            rows = tuple(
+    return [
+        Grid(
+            title,
+            ("target", *columns),
+            tuple(
                 (Cell(label(rs[0])), *(_verdict_cell([r for r in rs if column_of(r) == column]) for column in columns))
                 for rs in configurations
-            )
-            found.append(Grid(title, ("target", *columns), rows))
-    return found
+            ),
+        )
+        for title, columns, column_of in tables
+        if columns
+    ]
+
+
+def _rounding(configurations: Sequence[Sequence[Result]]) -> Grid:
+    """How the code rounds as it runs: by dtype of the parameters, the worst over all blocks."""
+    dtypes = _distinct(dtype for results in configurations for result in results for dtype in result.numeric)
+    title = "Rounding, by dtype of the parameters; worst over all blocks"
+    if len(configurations) == 1:
+        entries = [(dtype, _worst_rounding(configurations[0], dtype)) for dtype in dtypes]
+        return Grid(title, ("dtype", "behaviour"), tuple((Cell(dtype), Cell(text)) for dtype, text in entries if text))
+    rows = tuple(
+        (Cell(label(results[0])), *(Cell(_worst_rounding(results, dtype)) for dtype in dtypes))
+        for results in configurations
+    )
+    known = tuple(row for row in rows if any(cell.text for cell in row[1:]))
+    return Grid(title, ("target", *dtypes), known)
+
+
+def _worst_rounding(results: Sequence[Result], dtype: str) -> str:
+    """For example ``unstable, off by 0.6 (rank_deficient), in bfloat16``."""
+    tested = [r.numeric[dtype] for r in results if dtype in r.numeric and r.block != ALL]
+    tested = [one for one in tested if one.status is not Status.UNTESTED]
+    if not tested:
+        return ""
+    worst = max(tested, key=lambda one: (one.status is Status.UNSTABLE, one.relative_error or 0.0))
+    casts = _distinct(cast for one in tested for cast in one.casts)
+    computes = f", in {' '.join(casts)}" if casts else ""
+    if worst.status is Status.STABLE:
+        return f"stable{computes}"
+    error = f", off by {worst.relative_error:.2g}" if worst.relative_error is not None else ""
+    return f"unstable{error} ({worst.stratum or 'some inputs'}){computes}"
 
 
 def _verdict_cell(results: Sequence[Result]) -> Cell:
@@ -134,23 +167,6 @@ def _verdict_cell(results: Sequence[Result]) -> Cell:
     if len(verdicts) == 1:
         return Cell(GLYPHS[results[0].verdict] + mark, results[0].verdict)
     return Cell(" / ".join(GLYPHS[result.verdict] for result in results) + mark)
-
-
-def numeric_text(numeric: Mapping[str, Numeric]) -> str:
-    """How the code rounds, e.g. ``stable float64 float32; unstable bfloat16 (x35, tied)``."""
-    parts = []
-    stable = [dtype for dtype, one in numeric.items() if one.status is Status.STABLE]
-    if stable:
-        parts.append("stable " + " ".join(stable))
-    for dtype, one in numeric.items():
-        if one.status is Status.UNSTABLE:
-            factor = f"x{one.defect_over_floor:.2g}" if one.defect_over_floor is not None else ""
-            parts.append(f"unstable {dtype} ({', '.join(filter(None, (factor, one.stratum)))})")
-    casts = {cast: one for one in numeric.values() for cast in one.casts}
-    for cast, one in casts.items():
-        error = f" (relative error {one.relative_error:.1g})" if one.relative_error is not None else ""
-        parts.append(f"computes in {cast}{error}")
-    return "; ".join(parts)
 
 
 def details(report: Report) -> list[tuple[str, str]]:
@@ -171,7 +187,7 @@ def details(report: Report) -> list[tuple[str, str]]:
         claimed = f", claimed {expected}" if expected else ""
         heading = f"{name}: {verdict}{claimed}: {_questions(results, report)}"
         lines = [reason] if reason else []
-        lines += [f"holds under: {text}" for text in _distinct(c for r in results for c in r.conditions)]
+        lines += _distinct(condition for r in results for condition in r.conditions)
         lines += [
             f"witness: {report.base / r.evidence.witness}" for r in results if isinstance(r.evidence.witness, str)
         ]

@@ -1,5 +1,6 @@
 """Counts, exit codes, JSON against the schema, witness files, and what a person reads."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from symcheck.report import CertificationError, Report, schema
 from symcheck.result import Evidence, Numeric, Result, Status, Verdict
-from symcheck.table import grids, numeric_text, plain_text
+from symcheck.table import grids, plain_text
 
 VERDICTS = st.sampled_from(list(Verdict))
 NUMBERS = st.none() | st.floats()
@@ -208,12 +209,25 @@ def test_what_is_not_as_claimed_is_marked_and_explained() -> None:
     assert "not what was claimed" in text
 
 
-def test_numeric_says_where_it_is_unstable_and_what_it_computes_in() -> None:
-    text = numeric_text(
-        {
-            "float64": Numeric(Status.STABLE, 1.0, relative_error=0.006, casts=("bfloat16",)),
-            "float32": Numeric(Status.UNSTABLE, 35.0, stratum="tied"),
-            "bfloat16": Numeric(Status.UNTESTED),
-        }
-    )
-    assert text == "stable float64; unstable float32 (x35, tied); computes in bfloat16 (relative error 0.006)"
+def test_rounding_is_told_by_its_worst_case() -> None:
+    numeric = {
+        "float64": Numeric(Status.UNSTABLE, 1e12, relative_error=0.6, casts=("bfloat16",), stratum="rank_deficient"),
+        "float32": Numeric(Status.STABLE, 1.0, relative_error=1e-7),
+        "bfloat16": Numeric(Status.UNTESTED),
+    }
+    harmless = {dtype: Numeric(Status.STABLE, 1.0) for dtype in numeric}
+    one = dataclasses.replace(result(Verdict.SUPPORTED), numeric=numeric)
+    other = dataclasses.replace(result(Verdict.SUPPORTED, block="matrix"), numeric=harmless)
+    rounding = grids(Report(results=[one, other]))[-1]
+    assert [[cell.text for cell in row] for row in rounding.rows] == [
+        ["float64", "unstable, off by 0.6 (rank_deficient), in bfloat16"],
+        ["float32", "stable"],
+        ["bfloat16", "stable"],
+    ]
+
+
+def test_a_target_without_any_answer_is_told_and_not_tabulated() -> None:
+    silent = [result(Verdict.ERROR), result(Verdict.ERROR, block="matrix")]
+    report = Report(results=[dataclasses.replace(one, reason="it called sys.exit(1)") for one in silent])
+    assert grids(report) == []
+    assert "t: error: every question\n  it called sys.exit(1)" in str(report)
