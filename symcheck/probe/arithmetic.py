@@ -22,6 +22,7 @@ changes then is not a function of its input, however reproducible one library's 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -151,7 +152,7 @@ class _Dispatch(TorchDispatchMode):
         seed = arithmetic.noise if arithmetic.noise is not None else arithmetic.gauge
         if seed is not None:
             self.generator = torch.Generator().manual_seed(seed)
-            self.key = int(torch.randint(1, 2**62, (), generator=self.generator)) | 1
+            self.key = 2.0**54 * (1 + float(torch.rand((), generator=self.generator)))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -177,34 +178,35 @@ class _Dispatch(TorchDispatchMode):
 
         def look(value: torch.Tensor) -> torch.Tensor:
             # A zero-dimensional step counter is float32 in torch's own optimizers and is not a rounding of the update.
-            if value.dtype in LOW_PRECISION and value.dim() > 0:
+            # Neither is a meta tensor, which has a dtype but no values.
+            if value.dtype in LOW_PRECISION and value.dim() > 0 and not value.is_meta:
                 census.casts.add(str(value.dtype).removeprefix("torch."))
             return value
 
         _on_tensors(look, out)
 
     def _perturbed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        schema = func._schema
-        name = schema.name.removeprefix("aten::")
-        is_view = any(ret.alias_info is not None and not ret.alias_info.is_write for ret in schema.returns)
-        if name in _EXACT or is_view:
+        operation = _operation(func)
+        if operation.exact:
             return func(*args, **kwargs)
-        written = _written(schema, args, kwargs)
-        contraction = name in _CONTRACTIONS
-        factorisation = not contraction and ("linalg" in name or name in {"cholesky", "inverse", "svd", "geqrf"})
-        if contraction or factorisation:
-            perturb = self._normwise if factorisation else self._independent
-            args, kwargs = tree_map_only(
-                torch.Tensor, lambda t: t if any(t is w for w in written) else perturb(t), (args, kwargs)
-            )
+        written = operation.written_tensors(args, kwargs)
+        noise = self._hashed
+        if operation.contraction or operation.factorisation:
+            noise = self._independent
+            perturb = self._normwise if operation.factorisation else self._independent
+
+            def perturbed(value: torch.Tensor) -> torch.Tensor:
+                return value if any(value is other for other in written) else perturb(value)
+
+            args = tuple(_on_tensors(perturbed, arg) for arg in args)
+            kwargs = {key: _on_tensors(perturbed, value) for key, value in kwargs.items()}
         out = func(*args, **kwargs)
-        noise = self._independent if contraction or factorisation else self._hashed
-        if written:
-            for tensor in written:
-                if tensor.dtype == torch.float64:
-                    tensor.copy_(noise(tensor))
-            return out
-        return _on_tensors(noise, out)
+        if not written:
+            return _on_tensors(noise, out)
+        for tensor in written:
+            if tensor.dtype == torch.float64:
+                tensor.copy_(noise(tensor))
+        return out
 
     def _regauged(self, func: Any, out: Any) -> Any:
         if func._schema.name not in _FACTORISATIONS:
@@ -248,41 +250,70 @@ class _Dispatch(TorchDispatchMode):
     def _independent(self, x: torch.Tensor) -> torch.Tensor:
         if x.dtype != torch.float64:
             return x
-        return x * (1 + AMPLITUDE * self._uniform(x))
+        return self._uniform(x).add_(1.0).mul_(x)
 
     def _normwise(self, x: torch.Tensor) -> torch.Tensor:
         if x.dtype != torch.float64 or x.numel() == 0:
             return x
-        return x + AMPLITUDE * x.abs().amax() * self._uniform(x)
+        return self._uniform(x).mul_(x.abs().amax()).add_(x)
 
     def _uniform(self, x: torch.Tensor) -> torch.Tensor:
-        drawn = torch.rand(x.shape, generator=self.generator, dtype=torch.float64)
-        return (2 * drawn - 1).to(x.device)
+        """Uniform numbers between plus and minus the amplitude, in the shape and on the device of ``x``."""
+        drawn = torch.empty(x.shape, dtype=torch.float64).uniform_(-AMPLITUDE, AMPLITUDE, generator=self.generator)
+        return drawn.to(x.device)
 
     def _hashed(self, x: torch.Tensor) -> torch.Tensor:
         if x.dtype != torch.float64:
             return x
-        # Noise as a function of |x|: equal values stay equal, opposite values stay opposite (a multiplicative hash).
-        bits = x.abs().contiguous().view(torch.int64) * self.key
-        bits = (bits ^ (bits >> 29)) * 0x2545F4914F6CDD1D
-        return x * (1 + AMPLITUDE * ((bits >> 11).to(torch.float64) * 2.0**-52))
+        # Noise as a function of |x|: equal values stay equal, opposite values stay opposite, and neighbours one unit in
+        # the last place apart get unrelated noise, because the cosine runs through whole radians between them.
+        mantissa = torch.frexp(x).mantissa
+        return mantissa.mul_(self.key).cos_().mul_(AMPLITUDE).add_(1.0).mul_(x)
 
 
-def _on_tensors(function: Callable[[torch.Tensor], torch.Tensor], out: Any) -> Any:
-    if isinstance(out, torch.Tensor):  # by far the most common, and much cheaper than a walk
-        return function(out)
-    return tree_map_only(torch.Tensor, function, out)
+def _on_tensors(function: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
+    if isinstance(value, torch.Tensor):  # by far the most common, and much cheaper than a walk
+        return function(value)
+    if isinstance(value, (list, tuple)):
+        return tree_map_only(torch.Tensor, function, value)
+    return value
 
 
-def _written(schema: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
-    """The tensors that an operation overwrites: in-place, ``out=``, ``_foreach_`` and fused variants alike."""
-    written: list[torch.Tensor] = []
-    for position, argument in enumerate(schema.arguments):
-        if argument.alias_info is None or not argument.alias_info.is_write:
-            continue
-        value = args[position] if position < len(args) else kwargs.get(argument.name)
-        if isinstance(value, torch.Tensor):
-            written.append(value)
-        elif isinstance(value, (list, tuple)):
-            written.extend(item for item in value if isinstance(item, torch.Tensor))
-    return written
+@dataclass(frozen=True)
+class _Operation:
+    """What one overload does to the numbers that pass through it."""
+
+    exact: bool
+    contraction: bool
+    factorisation: bool
+    writes: tuple[tuple[int, str], ...]
+    """Position and name of the arguments that it overwrites, be it in place, through ``out=`` or as ``_foreach_``."""
+
+    def written_tensors(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+        """The tensors that a call overwrites."""
+        written: list[torch.Tensor] = []
+        for position, name in self.writes:
+            value = args[position] if position < len(args) else kwargs.get(name)
+            if isinstance(value, torch.Tensor):
+                written.append(value)
+            elif isinstance(value, (list, tuple)):
+                written.extend(item for item in value if isinstance(item, torch.Tensor))
+        return written
+
+
+@functools.cache
+def _operation(func: Any) -> _Operation:
+    schema = func._schema
+    name = schema.name.removeprefix("aten::")
+    is_view = any(ret.alias_info is not None and not ret.alias_info.is_write for ret in schema.returns)
+    contraction = name in _CONTRACTIONS
+    return _Operation(
+        exact=name in _EXACT or is_view,
+        contraction=contraction,
+        factorisation=not contraction and ("linalg" in name or name in {"cholesky", "inverse", "svd", "geqrf"}),
+        writes=tuple(
+            (position, argument.name)
+            for position, argument in enumerate(schema.arguments)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        ),
+    )

@@ -19,7 +19,7 @@ from symcheck.probe.trajectory import Inputs
 
 Example = tuple[Inputs, Relation]
 
-_MOST_CALLS = 400
+_MOST_CALLS = 120
 
 _QUIET: dict[str, Any] = {
     "database": None,

@@ -30,7 +30,12 @@ class ConfiguredCandidate(CandidateLike, Protocol):
 
 
 def probe(
-    candidate: ConfiguredCandidate, questions: Sequence[Question], *, budget: str | Budget, dtypes: Sequence[str], seed: int
+    candidate: ConfiguredCandidate,
+    questions: Sequence[Question],
+    *,
+    budget: str | Budget,
+    dtypes: Sequence[str],
+    seed: int,
 ) -> Iterator[Result]:
     """Answer every question about one candidate by adversarial search, in order; one result each.
 

@@ -30,7 +30,6 @@ _UNITS = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 _SHRINKABLE = 40
 """Blocks with at most this many entries are small enough for a witness to be looked for by shrinking."""
 _LADDER_STEPS = 900
-_RELATIONS = 6
 _LARGE = 64
 """Blocks with more entries than this are tried in the generic stratum only."""
 
@@ -315,7 +314,7 @@ class Search:
 
     def _ladder(self, steps: int) -> Iterator[tuple[Inputs, Relation]]:
         """Textbook examples from small to larger; not more of them than ``_LADDER_STEPS`` steps of the candidate."""
-        steps = max(3, steps)
+        steps = max(2, steps)
         single = len(self.block.action.tensors) == 1
         small: list[Shapes] = [((1, 2),), ((2, 1),), ((2, 2),), ((2, 3),), ((3, 2),), ((3, 3),)] if single else []
         small += sorted((s for s in self.block.shapes if _entries(s) <= _SHRINKABLE and s not in small), key=_entries)
@@ -323,8 +322,8 @@ class Search:
         for shapes in small:
             if not self._fits(shapes):
                 continue
-            relations = self.question.small(shapes)[:_RELATIONS]
-            for weights, pattern in itertools.product((_zeros, _pattern(3)), (_pattern(1), _wide, _spike)):
+            relations = self.question.small(shapes)
+            for weights, pattern in _TEXTBOOK:
                 grads = [tuple(pattern(shape, step) for shape in shapes) for step in range(steps)]
                 if self.question.centred:
                     grads = [tuple(map(centred, step)) for step in grads]
@@ -413,3 +412,7 @@ def _pattern(start: int) -> Callable[[tuple[int, ...], int], torch.Tensor]:
         return torch.tensor(entries, dtype=torch.float64).reshape(shape)
 
     return pattern
+
+
+_TEXTBOOK = ((_zeros, _pattern(1)), (_zeros, _wide), (_pattern(3), _pattern(1)), (_zeros, _spike))
+"""Weights and gradients of the ladder: from zero weights first, so that a witness of a weight-free rule says so."""

@@ -54,7 +54,8 @@ class Score:
 
 def run(subjects: Sequence[Mutant | Control] | None = None, *, budget: str = "quick", seed: int = 0) -> Iterator[Trial]:
     """Try every mutant and every control (or the given ones), in order."""
-    for subject in subjects if subjects is not None else [*MUTANTS, *CONTROLS]:
+    everything: list[Mutant | Control] = [*MUTANTS, *CONTROLS]
+    for subject in everything if subjects is None else subjects:
         started = time.perf_counter()
         action = getattr(subject, "action", None)
         if subject.property in CONTRACTS:

@@ -1,4 +1,4 @@
-"""The tester is tested: every mutant is caught, no correct optimizer is accused, and a broken tester would fail here."""
+"""The tester is tested: every mutant is caught, no correct optimizer accused, and a broken tester fails here."""
 
 from __future__ import annotations
 
