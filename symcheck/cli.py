@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from symcheck import __version__
-from symcheck.errors import UsageError, describe_exception, one_line
+from symcheck.errors import UsageError, describe_exception, one_line, unknown
 from symcheck.result import Result, Verdict
 
 if TYPE_CHECKING:
@@ -230,6 +230,35 @@ def repro(witness: str, debug: bool) -> None:
     from symcheck.witness import script_of
 
     click.echo(script_of(witness), nl=False)
+
+
+@cli.command()
+@click.option("--budget", default="quick", show_default=True, metavar="quick|ci|full", help="How hard to search.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
+@_debug
+def selftest(budget: str, seed: int, debug: bool) -> int:
+    """Test the tester: broken optimizers that must be caught, correct ones that must not be accused.
+
+    Prints the kill rate and the false alarms; exit code 1 unless they are 100 % and 0.
+    """
+    from symcheck.probe.names import BUDGETS
+    from symcheck.selftest import suite
+
+    if budget not in BUDGETS:
+        raise unknown("budget", budget, BUDGETS)
+    trials = []
+    for trial in suite.run(budget=budget, seed=seed):
+        trials.append(trial)
+        kind, subject, result = "mutant" if trial.is_mutant else "control", trial.subject, trial.result
+        told = "" if trial.passed else f": {result.reason}"
+        mark = "✓" if trial.passed else "✗"
+        click.echo(f"{mark} {kind:<7} {subject.name} ({subject.block}/{subject.property}): {result.verdict}{told}")
+    score = suite.score(trials)
+    click.echo(
+        f"mutants killed: {score.killed}/{score.mutants} ({score.killed / score.mutants:.0%}), "
+        f"false alarms: {score.false_alarms}/{score.controls}"
+    )
+    return 0 if score.perfect else 1
 
 
 @cli.command(name="list")

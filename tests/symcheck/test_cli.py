@@ -123,6 +123,7 @@ MISTAKES = [
     (["certifi"], "certifi"),
     (["list", "ruels"], "rules"),
     (["list"], "rules"),
+    (["selftest", "--budget", "huge"], "unknown budget"),
     (["replay"], "WITNESS"),
     (["replay", "nowhere.json"], "nowhere.json: no such file"),
     (["repro", "mine.py"], "mine.py: not a witness"),
@@ -219,6 +220,27 @@ def test_looking_around_is_quick_and_loads_no_torch(arguments: list[str]) -> Non
         assert done.returncode == 0
         assert done.stdout.splitlines()[-1] == "[]"
     assert best < 1.0  # 0.2 s when nothing else runs
+
+
+@pytest.mark.parametrize(("verdict", "code", "words"), [("refuted", 0, "1/1 (100%)"), ("supported", 1, "0/1 (0%)")])
+def test_the_selftest_prints_its_score(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verdict: str, code: int, words: str
+) -> None:
+    from symcheck.result import Result
+    from symcheck.selftest import suite
+
+    def trials(**_: object) -> list[suite.Trial]:
+        def answer(verdict: str) -> Result:
+            return Result("t", {}, "router", "equivariance", "O", Verdict(verdict))
+
+        return [
+            suite.Trial(suite.MUTANTS[0], answer(verdict), 0.0),
+            suite.Trial(suite.CONTROLS[0], answer("supported"), 0.0),
+        ]
+
+    monkeypatch.setattr(suite, "run", trials)
+    assert run(["selftest"]) == code
+    assert capsys.readouterr().out.splitlines()[-1] == f"mutants killed: {words}, false alarms: 0/1"
 
 
 def test_the_version() -> None:
