@@ -139,8 +139,10 @@ def _rounding(configurations: Sequence[Sequence[Result]]) -> Grid:
         (Cell(label(results[0])), *(Cell(_worst_rounding(results, dtype)) for dtype in dtypes))
         for results in configurations
     )
-    known = tuple(row for row in rows if any(cell.text for cell in row[1:]))
-    return Grid(title, ("target", *dtypes), known)
+    known = [row for row in rows if any(cell.text for cell in row[1:])]
+    telling = tuple(row for row in known if any(cell.text not in ("", "stable") for cell in row[1:]))
+    rest = len(known) - len(telling)
+    return Grid(f"{title} ({rest} configurations stable in every dtype are left out)", ("target", *dtypes), telling)
 
 
 def _worst_rounding(results: Sequence[Result], dtype: str) -> str:
