@@ -78,7 +78,7 @@ def cli() -> None:
 @click.option("--action", metavar="SPEC", help='Another action than the block\'s, e.g. "O(rows) x O(cols)".')
 @click.option("--set", "settings", multiple=True, metavar="K=V", help="Constructor argument. Repeatable.")
 @click.option("--dtype", multiple=True, metavar="D", help="Precision for the numeric column. Repeatable.")
-@click.option("--budget", default="ci", show_default=True, metavar="quick|ci|full", help="How hard to search.")
+@click.option("--budget", default="quick", show_default=True, metavar="quick|ci|full", help="How hard to search.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
 @click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds per candidate.")
 @click.option("--json", "json_path", metavar="F", help="Write the JSON report to F, or to standard output (-).")

@@ -56,7 +56,7 @@ class Request:
     properties: tuple[str, ...] | None = None
     action: str | None = None
     dtypes: tuple[str, ...] = DTYPES[:3]
-    budget: str = "ci"
+    budget: str = "quick"
     seed: int = 0
     time_limit: float | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import hypothesis
 import torch
 from hypothesis import strategies as st
-from hypothesis.errors import NoSuchExample, Unsatisfiable
+from hypothesis.errors import Flaky, NoSuchExample, Unsatisfiable
 
 from symcheck.probe.relation import Property, Relation
 from symcheck.probe.strata import Shapes, centred
@@ -83,19 +84,19 @@ def shrink(
     if not usable or steps > 8:
         return None
     calls = itertools.count()
+    simplest: list[Example] = []
 
     def condition(example: Example) -> bool:
-        # Hypothesis bounds the examples it draws but not those it shrinks through.
-        return next(calls) < _MOST_CALLS and refutes(*example)
+        # Hypothesis bounds the examples it draws but not those it shrinks through. Its later finds are simpler ones.
+        if next(calls) >= _MOST_CALLS or not refutes(*example):
+            return False
+        simplest.append(example)
+        return True
 
-    settings: Any = hypothesis.settings(max_examples=_MOST_CALLS // 3, **_QUIET)
-    try:
-        found: Example = hypothesis.find(
-            _example(question, usable, steps),
-            condition,
-            settings=settings,
-            random=source,
-        )
-    except (NoSuchExample, Unsatisfiable):
-        return None
-    return found
+    settings: Any = hypothesis.settings(
+        max_examples=_MOST_CALLS // 3, phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink], **_QUIET
+    )
+    # Once the calls are used up the condition says no to what it said yes to before, which hypothesis calls flaky.
+    with contextlib.suppress(NoSuchExample, Unsatisfiable, Flaky):
+        hypothesis.find(_example(question, usable, steps), condition, settings=settings, random=source)
+    return simplest[-1] if simplest else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from groups import BLOCKS, Block, get_block, parse_action
 from symcheck.probe.contracts import check_contract
@@ -16,17 +16,9 @@ from symcheck.probe.numeric import numeric_of
 from symcheck.probe.relation import Property
 from symcheck.probe.search import Findings, Nature, Search, observe
 from symcheck.probe.strata import Shapes, draw_inputs
-from symcheck.probe.trajectory import CandidateError, CandidateLike
+from symcheck.probe.trajectory import CandidateError, ConfiguredCandidate
 from symcheck.probe.witness import describe
 from symcheck.result import Evidence, Numeric, Result, Status, Verdict
-
-
-class ConfiguredCandidate(CandidateLike, Protocol):
-    """A candidate together with the constructor arguments it was built with."""
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """The constructor arguments."""
 
 
 def probe(

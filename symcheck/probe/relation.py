@@ -134,7 +134,8 @@ class Horizontality(Relation):
         return tuple((tensor.mean(-2, keepdim=True)).expand_as(tensor) for tensor in displacement)
 
     def predict(self, displacement: Tensors) -> Tensors:
-        return tuple(torch.zeros_like(tensor) for tensor in displacement)
+        # Zero, but NaN where the mean row is: an update that is not finite says nothing about motion along the orbit.
+        return tuple(0 * tensor for tensor in self.observe(displacement))
 
     @property
     def exact(self) -> bool:

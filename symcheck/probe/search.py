@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -18,7 +18,9 @@ from symcheck.probe.relation import Property, Relation
 from symcheck.probe.strata import STRATA, Shapes, centred, draw_inputs
 from symcheck.probe.trajectory import CandidateError, CandidateLike, Inputs, Tensors, run
 
-FLOOR_RUNS = 3
+_GENERATED = "hypothesis"
+"""The name of the stratum of generated examples."""
+FLOOR_RUNS = 2
 CONFIRMING_RUNS = 8
 UNDETERMINED = 0.05
 """Above this noise floor an update is decided by rounding rather than by its input."""
@@ -135,6 +137,7 @@ class Search:
         self.budget = budget
         self.seed = seed
         self.found = Findings()
+        self.floors: dict[tuple[str, Shapes], dict[int, float]] = {}
 
     def run(self) -> Findings:
         """Search until something is refuted or the budget is spent.
@@ -162,7 +165,7 @@ class Search:
 
     def _long(self) -> Iterator[tuple[str, Inputs, tuple[Relation, ...]]]:
         """One long trajectory on a small block, past warm-ups and switches."""
-        for shapes in self.block.shapes:
+        for shapes in self.block.shapes if self.budget.long else ():
             # Two rows are too few: centred, they are opposite, and any odd rule keeps them so.
             if min(min(shape[-2:]) for shape in shapes) > 2 and shapes not in self.found.refused:
                 inputs = self._draw("generic", shapes, self.budget.long)
@@ -178,7 +181,7 @@ class Search:
         shapes = [s for s in self.block.shapes[: self.budget.shapes] if s not in self.found.refused]
         if shapes and self.budget.examples:
             for inputs, relation in examples(self.question, shapes, self.budget.examples, self.seed):
-                yield "hypothesis", inputs, (relation,)
+                yield _GENERATED, inputs, (relation,)
 
     def _draw(self, stratum: str, shapes: Shapes, steps: int) -> Inputs | None:
         if shapes in self.found.refused or (self.question.centred and shapes[0][-2] < 2):
@@ -214,19 +217,24 @@ class Search:
 
     def _judge(self, stratum: str, trial: Trial) -> None:
         least = self.nature.least_floor
-        quick = worst(trial.defects())
+        # The floor of other group elements on the same inputs, or else the smallest: a defect that is not far above it
+        # needs no measurement of its own, for none could turn it into a refutation.
+        known = self.floors.get((stratum, trial.inputs.shapes), {})
+        quick = worst([replace(defect, floor=known.get(defect.step, least)) for defect in trial.defects()])
         if quick is None:
             return
-        if quick.value / least < MARGIN:
-            # Not far above even the smallest floor: no measurement could turn it into a refutation.
+        if quick.ratio < MARGIN:
             if self.found.worst is None or quick.value > self.found.worst[1].value:
                 self.found.worst = (trial, quick, stratum)
             return
-        measured = worst(
-            with_floors(self.candidate, trial, self.nature.arithmetic, runs=FLOOR_RUNS, least=least, seed=self.seed)
+        floors = with_floors(
+            self.candidate, trial, self.nature.arithmetic, runs=FLOOR_RUNS, least=least, seed=self.seed
         )
+        measured = worst(floors)
         if measured is None:
             return
+        if stratum != _GENERATED:  # where every example has inputs of its own
+            self.floors[stratum, trial.inputs.shapes] = {defect.step: defect.floor for defect in floors}
         if measured.ratio >= MARGIN:
             measured = self.confirm(trial) or measured
         if measured.floor > UNDETERMINED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +27,14 @@ class CandidateLike(Protocol):
     @property
     def make(self) -> Callable[[list[torch.nn.Parameter]], Any]:
         """Builds a new optimizer over the given parameters."""
+
+
+class ConfiguredCandidate(CandidateLike, Protocol):
+    """A candidate together with the constructor arguments it was built with."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The constructor arguments."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ both sides as they were computed. Numbers are strings of rationals, so that noth
 
 from __future__ import annotations
 
+import math
 import pprint
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ import torch
 from groups import parse_action
 from symcheck.probe.arithmetic import PLAIN, Arithmetic
 from symcheck.probe.measure import LEAST_FLOOR, MARGIN, Defect, Trial, compare, gauge_defects, with_floors, worst
+from symcheck.probe.names import ALL, CONTRACTS, Question
 from symcheck.probe.relation import SIDES, Equivariance, Property, Relation
-from symcheck.probe.trajectory import CandidateError, CandidateLike, Inputs, Tensors
+from symcheck.probe.trajectory import CandidateError, CandidateLike, ConfiguredCandidate, Inputs, Tensors
+from symcheck.result import Verdict
 
 SCHEMA = "symcheck.witness/1"
 
@@ -109,12 +112,14 @@ def _read(witness: Mapping[str, Any]) -> tuple[Property, Inputs, Relation]:
     return question, inputs, relation
 
 
-def replay(candidate: CandidateLike, witness: Mapping[str, Any]) -> Replay:
+def replay(candidate: ConfiguredCandidate, witness: Mapping[str, Any]) -> Replay:
     """Re-execute a witness and judge it anew, with a noise floor measured here and now.
 
     Raises:
         ValueError: the document is not a witness, or is damaged.
     """
+    if witness.get("property") in CONTRACTS:
+        return _replay_contract(candidate, witness)
     question, inputs, relation = _read(witness)
     arithmetic = Arithmetic(promote=True) if witness.get("promoted") else PLAIN
     least = max(float(witness.get("least_floor", LEAST_FLOOR)), LEAST_FLOOR)
@@ -132,6 +137,21 @@ def replay(candidate: CandidateLike, witness: Mapping[str, Any]) -> Replay:
         return Replay(False, 0.0, least, "nothing moves: the displacements are zero on both sides")
     text = _sides(question, trial.left[measured.step - 1], trial.right[measured.step - 1], measured)
     return Replay(measured.ratio >= MARGIN, measured.value, measured.floor, text)
+
+
+def _replay_contract(candidate: ConfiguredCandidate, witness: Mapping[str, Any]) -> Replay:
+    """A contract is about whole runs, so its check itself is repeated."""
+    from symcheck.probe.judge import probe  # which describes witnesses and so imports this module
+
+    question = Question(ALL, str(witness["property"]), "-")
+    (result,) = probe(candidate, [question], budget="quick", dtypes=["float64"], seed=int(witness.get("seed", 0)))
+    evidence = result.evidence
+    return Replay(
+        result.verdict is Verdict.REFUTED,
+        evidence.defect if evidence.defect is not None else math.nan,
+        evidence.noise_floor if evidence.noise_floor is not None else math.nan,
+        f"{question.property}: {result.verdict}" + (f": {result.reason}" if result.reason else ""),
+    )
 
 
 def _sides(question: Property, left: Tensors, right: Tensors, defect: Defect) -> str:
@@ -180,6 +200,10 @@ def repro_script(witness: Mapping[str, Any]) -> str:
     Raises:
         ValueError: the document is not a witness, or is damaged.
     """
+    if witness.get("property") in CONTRACTS:
+        raise ValueError(
+            f"a witness of the contract {witness['property']} is replayed, it has no script: symcheck replay"
+        )
     question, inputs, relation = _read(witness)
     moved = relation.transform(inputs)
     lines, left, right = _moved_lines(question, inputs, relation, moved)

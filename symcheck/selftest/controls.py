@@ -1,7 +1,7 @@
 """Correct optimizers that are easy to accuse: a check that refutes one of them raises a false alarm.
 
-Each one is equivariant in exact arithmetic and unkind in floating point: casts, cancellations next to a sign, discontinuities,
-spectra without a gap, branches on invariants.
+Each one is equivariant in exact arithmetic and unkind in floating point: casts, cancellations next to a sign,
+discontinuities, spectra without a gap, branches on invariants.
 """
 
 from __future__ import annotations
@@ -35,12 +35,11 @@ def _control(block: str, looks: str, *properties: str, action: str | None = None
     """Register an update function as a control for one or several properties (equivariance if none is named)."""
 
     def register(update: Update) -> Update:
-        for name in properties or ("equivariance",):
-            CONTROLS.append(
-                Control(
-                    update.__name__.strip("_"), looks, block, name, lambda params: FromUpdate(params, update), action
-                )
-            )
+        name = update.__name__.strip("_")
+        CONTROLS.extend(
+            Control(name, looks, block, asked, lambda params: FromUpdate(params, update), action)
+            for asked in properties or ("equivariance",)
+        )
         return update
 
     return register
@@ -81,8 +80,8 @@ def polar_in_numpy(grad: torch.Tensor, state: State, weight: torch.Tensor) -> to
 def newton_schulz_in_numpy_float32(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
     import numpy as np
 
-    x = grad.numpy().astype(np.float32)
-    x = x / (np.linalg.norm(x) + np.float32(1e-7))
+    start = grad.numpy().astype(np.float32)
+    x: np.ndarray[Any, np.dtype[np.float32]] = start / np.linalg.norm(start).astype(np.float32)
     for _ in range(5):
         gram = x @ x.T
         x = np.float32(3.4445) * x + (np.float32(-4.7750) * gram + np.float32(2.0315) * gram @ gram) @ x
