@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+ORDINARY = "generic"
+"""The stratum of ordinary gradients: no zero, tie, repeated singular value or extreme scale."""
+
 
 class Verdict(enum.StrEnum):
     """The answer to one question "does TARGET have PROPERTY on BLOCK?"."""
@@ -42,14 +45,15 @@ class Numeric:
     """How the implementation rounds when its parameters have one dtype.
 
     ``defect_over_floor`` is the largest equivariance defect of the code as it runs, in units of the noise floor that
-    its parameter dtype alone would explain; ``relative_error`` is that defect relative to the size of the update.
-    ``casts`` are the lower precisions that the candidate was seen to compute in, ``stratum`` is where the worst defect
-    was found.
+    its parameter dtype alone would explain; ``relative_error`` is that defect relative to the size of the update, and
+    ``ordinary_error`` the same on ordinary gradients. ``casts`` are the lower precisions that the candidate was seen to
+    compute in, ``stratum`` is where the worst defect was found.
     """
 
     status: Status
     defect_over_floor: float | None = None
     relative_error: float | None = None
+    ordinary_error: float | None = None
     casts: tuple[str, ...] = ()
     stratum: str | None = None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from symcheck.claims import is_met
 from symcheck.probe.names import ALL
 from symcheck.report import ANSWERED, Report, label
-from symcheck.result import Result, Status, Verdict
+from symcheck.result import ORDINARY, Result, Status, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -146,7 +146,7 @@ def _rounding(configurations: Sequence[Sequence[Result]]) -> Grid:
 
 
 def _worst_rounding(results: Sequence[Result], dtype: str) -> str:
-    """For example ``unstable, off by 0.6 (rank_deficient), in bfloat16``."""
+    """For example ``unstable, in bfloat16: off by 0.01, by 0.6 on rank_deficient``."""
     tested = [r.numeric[dtype] for r in results if dtype in r.numeric and r.block != ALL]
     tested = [one for one in tested if one.status is not Status.UNTESTED]
     if not tested:
@@ -156,8 +156,11 @@ def _worst_rounding(results: Sequence[Result], dtype: str) -> str:
     computes = f", in {' '.join(casts)}" if casts else ""
     if worst.status is Status.STABLE:
         return f"stable{computes}"
-    error = f", off by {worst.relative_error:.2g}" if worst.relative_error is not None else ""
-    return f"unstable{error} ({worst.stratum or 'some inputs'}){computes}"
+    ordinary = max((one.ordinary_error or 0.0 for one in tested), default=0.0)
+    errors = [f"by {ordinary:.2g}"] if ordinary else []
+    if worst.relative_error is not None and worst.stratum != ORDINARY:
+        errors.append(f"by {worst.relative_error:.2g} on {worst.stratum}")
+    return f"unstable{computes}: off {', '.join(errors) or 'on ' + (worst.stratum or 'some inputs')}"
 
 
 def _verdict_cell(results: Sequence[Result]) -> Cell:

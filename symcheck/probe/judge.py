@@ -18,7 +18,7 @@ from symcheck.probe.search import Findings, Nature, Search, observe
 from symcheck.probe.strata import Shapes, draw_inputs
 from symcheck.probe.trajectory import CandidateError, ConfiguredCandidate
 from symcheck.probe.witness import describe
-from symcheck.result import Evidence, Numeric, Result, Status, Verdict
+from symcheck.result import ORDINARY, Evidence, Numeric, Result, Status, Verdict
 
 
 def probe(
@@ -138,8 +138,8 @@ class _Judge:
         vacuous = _vacuous(found)
         if vacuous:
             return dataclasses.replace(blank, verdict=Verdict.VACUOUS, reason=vacuous, evidence=_evidence(found, None))
-        if "generic" in found.undetermined:
-            floor = found.undetermined["generic"]
+        if ORDINARY in found.undetermined:
+            floor = found.undetermined[ORDINARY]
             return dataclasses.replace(
                 blank,
                 verdict=Verdict.DECLINED,
@@ -210,7 +210,7 @@ class _Judge:
         for shapes in _plain_first(block.shapes):
             if shapes not in self.natures:
                 try:
-                    inputs = draw_inputs("generic", shapes, 3, centre=False, seed=self.seed)
+                    inputs = draw_inputs(ORDINARY, shapes, 3, centre=False, seed=self.seed)
                     self.natures[shapes] = observe(self.candidate, inputs)
                 except CandidateError as error:
                     self.natures[shapes] = error
@@ -263,7 +263,7 @@ def _plain_first(shapes: Sequence[Shapes]) -> list[Shapes]:
 
 
 def _vacuous(found: Findings) -> str:
-    if "generic" in found.nonfinite:
+    if ORDINARY in found.nonfinite:
         return "the update is NaN or infinite on ordinary gradients"
     if not found.moved:
         return "the update is zero on every input: nothing could have failed"

@@ -11,7 +11,7 @@ from symcheck.probe.relation import Property, Relation
 from symcheck.probe.search import Findings, Nature
 from symcheck.probe.strata import draw_inputs
 from symcheck.probe.trajectory import CandidateError, CandidateLike, Inputs, largest, run
-from symcheck.result import Numeric, Status
+from symcheck.result import ORDINARY, Numeric, Status
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 UNITS = {"float64": UNIT, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
@@ -20,7 +20,7 @@ UNITS = {"float64": UNIT, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2
 STABLE_WITHIN = 16.0
 """A defect of at most this many noise floors is what the parameters' own type explains."""
 
-_STRATA = ("generic", "rank_deficient", "scale_1e-6")
+_STRATA = (ORDINARY, "rank_deficient", "scale_1e-6")
 
 
 def numeric_of(
@@ -47,21 +47,29 @@ def numeric_of(
             stratum=found.worst[2] if found.worst else None,
         )
     generator = torch.Generator().manual_seed(seed)
-    most = Numeric(Status.STABLE, 0.0, 0.0)
     casts: set[str] = set()
+    seen: list[tuple[float, float, str]] = []
     shapes_list = [s for s in block.shapes if s in found.shapes and min(min(shape[-2:]) for shape in s) > 1][:2]
-    for stratum in (*_STRATA, *sorted(found.nonfinite - set(_STRATA) - {"hypothesis"})):
+    for stratum in (*_STRATA, *sorted(found.nonfinite - {*_STRATA, "hypothesis"})):
         for shapes in shapes_list:
             inputs = draw_inputs(stratum, shapes, 2, centre=question.centred, seed=seed)
             relation = question.random(shapes, 1, generator)[0]
             try:
-                ratio, error = _native(candidate, nature, inputs, relation, dtype, casts, seed)
+                seen.append((*_native(candidate, nature, inputs, relation, dtype, casts, seed), stratum))
             except CandidateError:
                 return Numeric(Status.UNSTABLE, casts=tuple(sorted(casts)), stratum=stratum)
-            if most.defect_over_floor is None or not ratio <= most.defect_over_floor:
-                status = Status.STABLE if ratio <= STABLE_WITHIN else Status.UNSTABLE
-                most = Numeric(status, ratio, error, stratum=stratum)
-    return Numeric(most.status, most.defect_over_floor, most.relative_error, tuple(sorted(casts)), most.stratum)
+    if not seen:
+        return Numeric(Status.UNTESTED)
+    # NaN sorts nowhere: an error that is not a number is the worst there is.
+    ratio, error, where = max(seen, key=lambda entry: (entry[0] != entry[0], entry[0]))
+    return Numeric(
+        Status.STABLE if ratio <= STABLE_WITHIN else Status.UNSTABLE,
+        defect_over_floor=ratio,
+        relative_error=error,
+        ordinary_error=max((entry[1] for entry in seen if entry[2] == ORDINARY), default=None),
+        casts=tuple(sorted(casts)),
+        stratum=where,
+    )
 
 
 def _native(

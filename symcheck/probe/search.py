@@ -17,6 +17,7 @@ from symcheck.probe.names import Budget
 from symcheck.probe.relation import Property, Relation
 from symcheck.probe.strata import STRATA, Shapes, centred, draw_inputs
 from symcheck.probe.trajectory import CandidateError, CandidateLike, Inputs, Tensors, run
+from symcheck.result import ORDINARY
 
 _GENERATED = "hypothesis"
 """The name of the stratum of generated examples."""
@@ -156,8 +157,8 @@ class Search:
     def _battery(self) -> Iterator[tuple[str, Inputs, tuple[Relation, ...]]]:
         generator = torch.Generator().manual_seed(self.seed)
         for stratum in STRATA:
-            for shapes in self.block.shapes[: self.budget.shapes] if stratum != "generic" else self.block.shapes:
-                if stratum != "generic" and sum(map(math.prod, shapes)) > _LARGE * len(shapes):
+            for shapes in self.block.shapes[: self.budget.shapes] if stratum != ORDINARY else self.block.shapes:
+                if stratum != ORDINARY and sum(map(math.prod, shapes)) > _LARGE * len(shapes):
                     continue
                 inputs = self._draw(stratum, shapes, self.budget.steps)
                 if inputs is not None:
@@ -168,10 +169,10 @@ class Search:
         for shapes in self.block.shapes if self.budget.long else ():
             # Two rows are too few: centred, they are opposite, and any odd rule keeps them so.
             if min(min(shape[-2:]) for shape in shapes) > 2 and shapes not in self.found.refused:
-                inputs = self._draw("generic", shapes, self.budget.long)
+                inputs = self._draw(ORDINARY, shapes, self.budget.long)
                 generator = torch.Generator().manual_seed(self.seed + 1)
                 if inputs is not None:
-                    yield "generic", inputs, self.question.random(shapes, 1, generator)
+                    yield ORDINARY, inputs, self.question.random(shapes, 1, generator)
                 return
 
     def _hypothesis(self) -> Iterator[tuple[str, Inputs, tuple[Relation, ...]]]:
@@ -198,7 +199,7 @@ class Search:
         try:
             base = run(self.candidate, inputs, self.nature.arithmetic, seed=self.seed)
         except CandidateError as error:
-            if error.stage in ("constructor", "step 1") and stratum == "generic":
+            if error.stage in ("constructor", "step 1") and stratum == ORDINARY:
                 found.refused[shapes] = error
                 return
             raise
@@ -240,7 +241,7 @@ class Search:
         if measured.floor > UNDETERMINED:
             self.found.undetermined[stratum] = max(measured.floor, self.found.undetermined.get(stratum, 0.0))
             # On a singular gradient an undetermined basis is a side condition; on ordinary ones it is the rule's fault.
-            if self.nature.factorises and stratum == "generic":
+            if self.nature.factorises and stratum == ORDINARY:
                 found = self._gauge_defects(trial)
                 if found:
                     self.found.gauge = True

@@ -220,7 +220,7 @@ def test_rounding_is_told_by_its_worst_case() -> None:
     other = dataclasses.replace(result(Verdict.SUPPORTED, block="matrix"), numeric=harmless)
     rounding = grids(Report(results=[one, other]))[-1]
     assert [[cell.text for cell in row] for row in rounding.rows] == [
-        ["float64", "unstable, off by 0.6 (rank_deficient), in bfloat16"],
+        ["float64", "unstable, in bfloat16: off by 0.6 on rank_deficient"],
         ["float32", "stable"],
         ["bfloat16", "stable"],
     ]

@@ -9,9 +9,9 @@ from symcheck.probe.contracts.outcome import Outcome, Setting
 from symcheck.probe.numeric import DTYPES
 from symcheck.probe.strata import Shapes, centred, draw_inputs
 from symcheck.probe.trajectory import CandidateError, Inputs, Tensors, largest, run
-from symcheck.result import Evidence, Numeric, Status, Verdict
+from symcheck.result import ORDINARY, Evidence, Numeric, Status, Verdict
 
-STRATA = ("generic", "rank_deficient", "repeated_spectrum", "ties", "zero_rows")
+STRATA = (ORDINARY, "rank_deficient", "repeated_spectrum", "ties", "zero_rows")
 STEPS = 2
 
 NO_DIGIT = 2.0
@@ -39,7 +39,7 @@ def singular_stability(setting: Setting) -> Outcome:
                         setting.candidate, inputs.to(DTYPES[dtype]), Arithmetic(census=census), seed=setting.seed
                     )
                 except CandidateError as error:
-                    if stratum == "generic":
+                    if stratum == ORDINARY:
                         errors[dtype] = (most, f"not run: {error}")
                         continue
                     return _refuted(f"{dtype}, stratum {stratum}: {error}", shapes, errors, casts)
@@ -67,7 +67,7 @@ def singular_stability(setting: Setting) -> Outcome:
 
 
 def _draw(setting: Setting, stratum: str, shapes: Shapes) -> Inputs:
-    name = "generic" if stratum == "centred" else stratum
+    name = ORDINARY if stratum == "centred" else stratum
     inputs = draw_inputs(name, shapes, STEPS, centre=False, seed=setting.seed)
     if stratum == "centred":
         inputs = Inputs(inputs.weights, tuple(tuple(map(centred, step)) for step in inputs.grads))
