@@ -217,7 +217,8 @@ def summary(report: Report) -> str:
         3: f"incomplete: {len(report.incomplete)} without an answer" + (", interrupted" if report.interrupted else ""),
         4: "symcheck itself failed",
     }[report.exit_code]
-    asked = f"{counts['planned']} questions: {said or 'none'}; {claimed} with a claim."
+    noun = "question" if counts["planned"] == 1 else "questions"
+    asked = f"{counts['planned']} {noun}: {said or 'none'}; {claimed} with a claim."
     return f"{asked} {outcome} (exit code {report.exit_code})."
 
 

@@ -209,3 +209,63 @@ def test_shapes_that_do_not_fit_an_action_are_declined() -> None:
     assert result.verdict in (Verdict.REFUTED, Verdict.SUPPORTED)
     assert all(shape[-2] % 2 == 0 for shape in result.evidence.shapes)
     assert get_block("matrix").shapes
+
+
+def _from(update: Any) -> Candidate:
+    return Candidate("test", {}, lambda params: FromUpdate(params, update))
+
+
+@pytest.mark.parametrize("prop", ["equivariance", "horizontality", "shift_insensitivity"])
+def test_nan_and_zero_updates_are_vacuous_for_every_property(prop: str) -> None:
+    assert _ask(_from(lambda g, s, w: g * float("nan")), "router", prop).verdict is Verdict.VACUOUS
+    assert _ask(_from(lambda g, s, w: 0 * g), "router", prop).verdict is Verdict.VACUOUS
+
+
+def test_a_warm_up_on_opposite_rows_does_not_hide_a_vertical_motion() -> None:
+    radam = Candidate("torch.optim.RAdam", {}, lambda params: torch.optim.RAdam(params, lr=0.1))
+    assert _ask(radam, "lm_head", "horizontality").verdict is Verdict.REFUTED
+
+
+def test_a_contract_witness_replays_and_has_no_script() -> None:
+    def overwrites(grad: torch.Tensor, state: dict[str, Any], weight: torch.Tensor) -> torch.Tensor:
+        return -0.1 * grad.mul_(0.5)
+
+    guilty, innocent = _from(overwrites), _from(lambda g, s, w: -0.1 * g)
+    (result,) = probe(guilty, plan([], ["purity"]), budget="quick", dtypes=["float64"], seed=0)
+    witness = _witness(result)
+    assert replay(guilty, witness).confirmed
+    assert not replay(innocent, witness).confirmed
+    with pytest.raises(ValueError, match="replay"):
+        repro_script(witness)
+
+
+def test_shrinking_survives_a_condition_that_stops_agreeing_with_itself() -> None:
+    import random
+
+    from symcheck.probe.generate import shrink
+    from symcheck.probe.relation import Property
+
+    question = Property("equivariance", BLOCKS["embedding"].action, centred=False)
+    calls = iter(range(10_000))
+    found = shrink(question, [((2, 2),)], 2, lambda inputs, relation: next(calls) < 12, random.Random(0))
+    assert found is not None
+    assert shrink(question, [((2, 2),)], 2, lambda inputs, relation: False, random.Random(0)) is None
+
+
+def test_equivariance_error_measures_and_does_not_judge() -> None:
+    from symcheck import equivariance_error
+
+    weight = torch.arange(12, dtype=torch.float64).reshape(4, 3)
+    grads = [weight.cos(), weight.sin()]
+    sgd = equivariance_error(lambda p: torch.optim.SGD(p, lr=0.1), "O(rows) x O(cols)", W=weight, grads=grads)
+    adam = equivariance_error(lambda p: torch.optim.Adam(p, lr=0.1), "O(rows) x O(cols)", W=weight, grads=grads)
+    assert 0 < sgd < 1e-13
+    assert adam > 0.1
+    nan = equivariance_error(
+        lambda p: FromUpdate(p, lambda g, s, w: g * float("nan")), "O(cols)", W=weight, grads=grads
+    )
+    assert nan == float("inf")
+    with pytest.raises(ValueError, match="finite"):
+        equivariance_error(lambda p: torch.optim.SGD(p), "O(cols)", W=weight, grads=[weight / 0])
+    with pytest.raises(ValueError, match="U1"):
+        equivariance_error(lambda p: torch.optim.SGD(p), "U1[half](cols)", W=weight, grads=grads)
