@@ -13,12 +13,13 @@ from symcheck.probe.names import ALL, BUDGETS, CONTRACTS, PROPERTIES, Question, 
 if TYPE_CHECKING:
     from symcheck.probe.error import equivariance_error
     from symcheck.probe.judge import probe
-    from symcheck.probe.witness import Replay, replay, repro_script
+    from symcheck.probe.reexecute import Replay, replay
+    from symcheck.probe.witness import repro_script
 
 _LAZY = {
     "probe": "symcheck.probe.judge",
-    "Replay": "symcheck.probe.witness",
-    "replay": "symcheck.probe.witness",
+    "Replay": "symcheck.probe.reexecute",
+    "replay": "symcheck.probe.reexecute",
     "repro_script": "symcheck.probe.witness",
     "equivariance_error": "symcheck.probe.error",
 }

@@ -6,34 +6,20 @@ both sides as they were computed. Numbers are strings of rationals, so that noth
 
 from __future__ import annotations
 
-import math
 import pprint
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import torch
 
 from groups import parse_action
-from symcheck.probe.arithmetic import PLAIN, Arithmetic
-from symcheck.probe.measure import LEAST_FLOOR, MARGIN, Defect, Trial, compare, gauge_defects, with_floors, worst
-from symcheck.probe.names import ALL, CONTRACTS, Question
+from symcheck.probe.measure import Defect, Trial
+from symcheck.probe.names import CONTRACTS
 from symcheck.probe.relation import SIDES, Equivariance, Property, Relation
-from symcheck.probe.trajectory import CandidateError, CandidateLike, ConfiguredCandidate, Inputs, Tensors
-from symcheck.result import Verdict
+from symcheck.probe.trajectory import CandidateLike, Inputs
 
 SCHEMA = "symcheck.witness/1"
-
-
-@dataclass(frozen=True)
-class Replay:
-    """What a re-execution of a witness found; ``text`` shows both sides."""
-
-    confirmed: bool
-    defect: float
-    noise_floor: float
-    text: str
 
 
 def rationals(tensor: torch.Tensor) -> Any:
@@ -97,7 +83,12 @@ def describe(
     }
 
 
-def _read(witness: Mapping[str, Any]) -> tuple[Property, Inputs, Relation]:
+def read(witness: Mapping[str, Any]) -> tuple[Property, Inputs, Relation]:
+    """The question, the inputs and the transformation that a witness document holds.
+
+    Raises:
+        ValueError: the document is not a witness, or is damaged.
+    """
     if witness.get("schema") != SCHEMA:
         raise ValueError(f"not a witness: schema is {witness.get('schema')!r}, expected {SCHEMA!r}")
     try:
@@ -110,64 +101,6 @@ def _read(witness: Mapping[str, Any]) -> tuple[Property, Inputs, Relation]:
     except (KeyError, TypeError, ZeroDivisionError) as error:
         raise ValueError(f"damaged witness: {type(error).__name__} {error}") from None
     return question, inputs, relation
-
-
-def replay(candidate: ConfiguredCandidate, witness: Mapping[str, Any]) -> Replay:
-    """Re-execute a witness and judge it anew, with a noise floor measured here and now.
-
-    Raises:
-        ValueError: the document is not a witness, or is damaged.
-    """
-    if witness.get("property") in CONTRACTS:
-        return _replay_contract(candidate, witness)
-    question, inputs, relation = _read(witness)
-    arithmetic = Arithmetic(promote=True) if witness.get("promoted") else PLAIN
-    least = max(float(witness.get("least_floor", LEAST_FLOOR)), LEAST_FLOOR)
-    seed = int(witness.get("seed", 0))
-    step = int(witness["step"])
-    if not 1 <= step <= inputs.steps:
-        raise ValueError(f"damaged witness: step {step} of {inputs.steps}")
-    try:
-        trial = compare(candidate, inputs.first(step), relation, arithmetic, seed=seed)
-        judged = gauge_defects if witness.get("gauge") else with_floors
-        measured = worst(judged(candidate, trial, arithmetic, runs=8, least=least, seed=seed))
-    except CandidateError as error:
-        return Replay(False, float("nan"), float("nan"), str(error))
-    if measured is None:
-        return Replay(False, 0.0, least, "nothing moves: the displacements are zero on both sides")
-    text = _sides(question, trial.left[measured.step - 1], trial.right[measured.step - 1], measured)
-    return Replay(measured.ratio >= MARGIN, measured.value, measured.floor, text)
-
-
-def _replay_contract(candidate: ConfiguredCandidate, witness: Mapping[str, Any]) -> Replay:
-    """A contract is about whole runs, so its check itself is repeated."""
-    from symcheck.probe.judge import probe  # which describes witnesses and so imports this module
-
-    question = Question(ALL, str(witness["property"]), "-")
-    (result,) = probe(candidate, [question], budget="quick", dtypes=["float64"], seed=int(witness.get("seed", 0)))
-    evidence = result.evidence
-    return Replay(
-        result.verdict is Verdict.REFUTED,
-        evidence.defect if evidence.defect is not None else math.nan,
-        evidence.noise_floor if evidence.noise_floor is not None else math.nan,
-        f"{question.property}: {result.verdict}" + (f": {result.reason}" if result.reason else ""),
-    )
-
-
-def _sides(question: Property, left: Tensors, right: Tensors, defect: Defect) -> str:
-    names = SIDES[question.name]
-    width = max(map(len, names))
-    lines = [f"displacement of step {defect.step}:"]
-    for tensor, a, b in zip(question.action.tensors, left, right, strict=True):
-        prefix = f"{tensor}: " if len(left) > 1 else ""
-        lines.append(f"  {prefix}{names[0]:<{width}} = {_short(a)}")
-        lines.append(f"  {prefix}{names[1]:<{width}} = {_short(b)}")
-    lines.append(f"  relative defect {defect.value:.2g}, noise floor {defect.floor:.1e}")
-    return "\n".join(lines)
-
-
-def _short(tensor: torch.Tensor) -> str:
-    return str([[round(entry, 6) for entry in row] for row in tensor.reshape(-1, tensor.shape[-1]).tolist()])
 
 
 _SCRIPT = """\
@@ -204,7 +137,7 @@ def repro_script(witness: Mapping[str, Any]) -> str:
         raise ValueError(
             f"a witness of the contract {witness['property']} is replayed, it has no script: symcheck replay"
         )
-    question, inputs, relation = _read(witness)
+    question, inputs, relation = read(witness)
     moved = relation.transform(inputs)
     lines, left, right = _moved_lines(question, inputs, relation, moved)
     return _SCRIPT.format(
