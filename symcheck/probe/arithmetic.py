@@ -248,6 +248,8 @@ class _Dispatch(TorchDispatchMode):
         return torch.linalg.qr(drawn).Q if size > 1 else torch.ones((1, 1), dtype=torch.float64)
 
     def _independent(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype == torch.complex128:
+            return torch.view_as_complex(self._independent(torch.view_as_real(x)))
         if x.dtype != torch.float64:
             return x
         return self._uniform(x).add_(1.0).mul_(x)
@@ -263,6 +265,8 @@ class _Dispatch(TorchDispatchMode):
         return drawn.to(x.device)
 
     def _hashed(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype == torch.complex128:
+            return torch.view_as_complex(self._hashed(torch.view_as_real(x)))
         if x.dtype != torch.float64:
             return x
         # Noise as a function of |x|: equal values stay equal, opposite values stay opposite, and neighbours one unit in
@@ -306,7 +310,7 @@ def _operation(func: Any) -> _Operation:
     schema = func._schema
     name = schema.name.removeprefix("aten::")
     is_view = any(ret.alias_info is not None and not ret.alias_info.is_write for ret in schema.returns)
-    contraction = name in _CONTRACTIONS
+    contraction = name in _CONTRACTIONS or name.startswith("_fft")
     return _Operation(
         exact=name in _EXACT or is_view,
         contraction=contraction,

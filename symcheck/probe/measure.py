@@ -124,7 +124,7 @@ def with_floors(
     spread = [0.0] * inputs.steps
     for number in range(1, runs + 1):
         noisy = Arithmetic(promote=arithmetic.promote, noise=1_000_003 * number + noise)
-        left = run(candidate, moved_inputs if relation.exact else _jitter(moved_inputs, number), noisy, seed=seed)
+        left = run(candidate, _jitter(moved_inputs, number) if relation.rounds else moved_inputs, noisy, seed=seed)
         observed = [relation.observe(step) for step in left]
         right = left if moved_inputs is inputs else run(candidate, inputs, noisy, seed=seed)
         predicted = [relation.predict(step) for step in right]
@@ -182,12 +182,12 @@ def gauge_defects(
 
 
 def _jitter(inputs: Inputs, seed: int) -> Inputs:
-    # A rotated matrix carries rounding of the size of its largest entry in every entry.
+    # A rotated matrix carries rounding of the size of its largest entry in every entry, but a zero row stays zero.
     generator = torch.Generator().manual_seed(seed)
 
     def noisy(tensor: torch.Tensor) -> torch.Tensor:
         drawn = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1
-        return tensor + AMPLITUDE * tensor.abs().max() * drawn.to(tensor.device)
+        return tensor + AMPLITUDE * tensor.abs().max() * drawn.to(tensor.device) * (tensor != 0)
 
     return inputs.map(noisy)
 

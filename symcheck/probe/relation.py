@@ -42,6 +42,11 @@ class Relation(ABC):
     def exact(self) -> bool:
         """Whether the transformation is known exactly, so that it may stand in a witness."""
 
+    @property
+    def rounds(self) -> bool:
+        """Whether transforming dyadic inputs rounds them."""
+        return False
+
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """The transformation as data; fractions are strings."""
@@ -64,6 +69,10 @@ class Equivariance(Relation):
     @property
     def exact(self) -> bool:
         return self.element.is_exact
+
+    @property
+    def rounds(self) -> bool:
+        return not self.element.is_dyadic
 
     def to_json(self) -> dict[str, Any]:
         return {"element": self.element.to_json()}

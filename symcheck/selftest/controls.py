@@ -81,7 +81,7 @@ def newton_schulz_in_numpy_float32(grad: torch.Tensor, state: State, weight: tor
     import numpy as np
 
     start = grad.numpy().astype(np.float32)
-    x: np.ndarray[Any, np.dtype[np.float32]] = start / np.linalg.norm(start).astype(np.float32)
+    x: np.ndarray[Any, np.dtype[np.float32]] = start / np.float32(np.linalg.norm(start) + 1e-7)
     for _ in range(5):
         gram = x @ x.T
         x = np.float32(3.4445) * x + (np.float32(-4.7750) * gram + np.float32(2.0315) * gram @ gram) @ x
