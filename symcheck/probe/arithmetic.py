@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,8 +37,15 @@ from torch.utils._pytree import tree_map_only
 AMPLITUDE = 2.0**-51
 """Largest relative perturbation of one operation: four unit roundoffs of float64."""
 
-LOW_PRECISION = frozenset({torch.float32, torch.bfloat16, torch.float16})
-"""Types that promotion rewrites to float64."""
+ROUNDOFF = {
+    torch.float32: 2.0**-24,
+    torch.float16: 2.0**-11,
+    torch.bfloat16: 2.0**-8,
+    torch.float8_e4m3fn: 2.0**-4,
+    torch.float8_e5m2: 2.0**-3,
+}
+"""Unit roundoff of the floating-point types below float64; promotion rewrites them to float64."""
+LOW_PRECISION = frozenset(ROUNDOFF)
 
 # Operations whose result is exact: they move, select or compare values, or build constants. Views are recognised by
 # schema.
@@ -47,7 +55,7 @@ _EXACT = frozenset(
     fill_ zero_ eye arange empty empty_like new_empty empty_strided new_empty_strided empty_permuted scalar_tensor
     lift_fresh lift_fresh_copy abs abs_ neg neg_ sign sign_ sgn sgn_ maximum minimum max min amax amin aminmax
     clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ sort argsort topk kthvalue median where masked_fill
-    masked_fill_ masked_select index index_put index_put_ index_select gather scatter scatter_ take take_along_dim
+    masked_fill_ masked_select index index_select gather take take_along_dim
     cat stack repeat roll flip tril triu tril_ triu_ diag_embed floor ceil round trunc eq ne lt le gt ge isnan
     isinf isfinite any all logical_and logical_or logical_not relu relu_ copysign nonzero argmax argmin
     count_nonzero unique2 constant_pad_nd _local_scalar_dense item equal is_nonzero block_diag _foreach_abs
@@ -68,7 +76,8 @@ _CONTRACTIONS = frozenset(
 _FACTORISATIONS = frozenset({"aten::_linalg_eigh", "aten::_linalg_svd"})
 _EQUAL = 1e-9
 """Eigenvalues closer than this, relative to the largest, span one eigenspace: far above rounding, far below any gap."""
-_ESCAPES = frozenset({"numpy", "tolist", "__array__", "__dlpack__", "data_ptr", "untyped_storage", "storage"})
+_ESCAPES = frozenset({"numpy", "tolist", "__array__", "__dlpack__", "item", "__float__"})
+"""Ways in which floating-point values leave torch: what is computed with them elsewhere rounds unseen."""
 
 
 @dataclass
@@ -105,6 +114,7 @@ class Arithmetic:
                 stack.enter_context(_default_dtype(torch.float64))
             if self.census is not None:
                 stack.enter_context(_EscapeWatch(self.census))
+                stack.enter_context(_thread_watch(self.census))
             if self.promote or self.noise is not None or self.census is not None or self.gauge is not None:
                 stack.enter_context(_Dispatch(self))
             yield
@@ -123,6 +133,22 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+@contextlib.contextmanager
+def _thread_watch(census: Census) -> Iterator[None]:
+    # Dispatch modes belong to one thread: whatever another one computes is computed unseen.
+    start = threading.Thread.start
+
+    def noticed(thread: threading.Thread) -> None:
+        census.escapes.add("threads")
+        start(thread)
+
+    threading.Thread.start = noticed  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        threading.Thread.start = start  # type: ignore[method-assign]
+
+
 class _EscapeWatch(TorchFunctionMode):
     """Notices values that leave torch, where neither promotion nor noise can follow them."""
 
@@ -134,7 +160,7 @@ class _EscapeWatch(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(func, "__name__", "")
-        if name in _ESCAPES:
+        if name in _ESCAPES and isinstance(args[0], torch.Tensor) and args[0].dtype == torch.float64:
             self.census.escapes.add(name)
         return func(*args, **(kwargs or {}))
 
@@ -162,7 +188,7 @@ class _Dispatch(TorchDispatchMode):
             kwargs["dtype"] = torch.float64
         if self.arithmetic.census is not None:
             out = func(*args, **kwargs)
-            self._record(self.arithmetic.census, func, out)
+            self._record(self.arithmetic.census, func, (args, kwargs), out)
             return out
         if self.generator is None:
             return func(*args, **kwargs)
@@ -171,15 +197,15 @@ class _Dispatch(TorchDispatchMode):
         return self._perturbed(func, args, kwargs)
 
     @staticmethod
-    def _record(census: Census, func: Any, out: Any) -> None:
+    def _record(census: Census, func: Any, operands: Any, out: Any) -> None:
         if torch.Tag.nondeterministic_seeded in func.tags:
             census.random.add(str(func.overloadpacket))
         census.factorises |= func._schema.name in _FACTORISATIONS
 
         def look(value: torch.Tensor) -> torch.Tensor:
-            # A zero-dimensional step counter is float32 in torch's own optimizers and is not a rounding of the update.
-            # Neither is a meta tensor, which has a dtype but no values.
-            if value.dtype in LOW_PRECISION and value.dim() > 0 and not value.is_meta:
+            # A zero-dimensional step counter is float32 in torch's own optimizers and is not a rounding of the update,
+            # unless it was computed from something finer. A meta tensor has a dtype but no values.
+            if value.dtype in LOW_PRECISION and not value.is_meta and (value.dim() > 0 or _has_float64(operands)):
                 census.casts.add(str(value.dtype).removeprefix("torch."))
             return value
 
@@ -273,6 +299,18 @@ class _Dispatch(TorchDispatchMode):
         # the last place apart get unrelated noise, because the cosine runs through whole radians between them.
         mantissa = torch.frexp(x).mantissa
         return mantissa.mul_(self.key).cos_().mul_(AMPLITUDE).add_(1.0).mul_(x)
+
+
+def _has_float64(operands: Any) -> bool:
+    found = False
+
+    def look(value: torch.Tensor) -> torch.Tensor:
+        nonlocal found
+        found |= value.dtype == torch.float64
+        return value
+
+    tree_map_only(torch.Tensor, look, operands)
+    return found
 
 
 def _on_tensors(function: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:

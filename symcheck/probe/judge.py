@@ -10,11 +10,12 @@ from typing import Any
 
 from groups import BLOCKS, Block, get_block, parse_action
 from symcheck.probe.contracts import check_contract
-from symcheck.probe.measure import LEAST_FLOOR, Defect
+from symcheck.probe.measure import LEAST_FLOOR, VISIBLE, Defect
 from symcheck.probe.names import BUDGETS, CONTRACTS, Budget, Question
+from symcheck.probe.nature import Nature, observe
 from symcheck.probe.numeric import numeric_of
 from symcheck.probe.relation import Property
-from symcheck.probe.search import Findings, Nature, Search, observe
+from symcheck.probe.search import Findings, Search
 from symcheck.probe.strata import Shapes, draw_inputs
 from symcheck.probe.trajectory import CandidateError, ConfiguredCandidate
 from symcheck.probe.witness import describe
@@ -89,8 +90,8 @@ class _Judge:
         except CandidateError as error:
             return dataclasses.replace(blank, **self._blame(error, block))
         if found.refutation is not None:
-            return self._refuted(blank, search, nature)
-        return self._survived(blank, search, nature, block)
+            return self._refuted(blank, search, search.nature)
+        return self._survived(blank, search, search.nature, block)
 
     def _refuted(self, blank: Result, search: Search, nature: Nature) -> Result:
         if nature.seed_dependent:
@@ -109,7 +110,7 @@ class _Judge:
             trial,
             defect,
             promoted=nature.arithmetic.promote,
-            least_floor=nature.least_floor,
+            unseen=nature.unseen,
             gauge=search.found.gauge,
             seed=self.seed,
         )
@@ -143,8 +144,8 @@ class _Judge:
             return dataclasses.replace(
                 blank,
                 verdict=Verdict.DECLINED,
-                reason=f"rounding decides the update on ordinary gradients (noise floor {floor:.2g} of it): "
-                "no defect could be told from noise",
+                reason=f"rounding decides the update on ordinary gradients: a defect of {VISIBLE:.0%} of it would "
+                f"drown in noise ({floor:.1g} of it)",
                 evidence=_evidence(found, None),
             )
         worst = search.floor_of_worst()
@@ -152,6 +153,16 @@ class _Judge:
             dtype: numeric_of(self.candidate, nature, search.question, block, found, worst, dtype, self.seed)
             for dtype in self.dtypes
         }
+        for dtype, status in numeric.items():
+            if _another_rule(status):
+                return dataclasses.replace(
+                    blank,
+                    verdict=Verdict.DECLINED,
+                    reason=f"with {dtype} parameters it is off by {status.ordinary_error:.2g} of the update on "
+                    "ordinary gradients, without computing in anything lower: another rule than in float64",
+                    evidence=_evidence(found, worst),
+                    numeric=numeric,
+                )
         return dataclasses.replace(
             blank,
             verdict=Verdict.SUPPORTED,
@@ -233,7 +244,7 @@ class _Judge:
                 "verdict": Verdict.DECLINED,
                 "reason": "takes sparse gradients only; group elements make them dense",
             }
-        if error.stage in ("constructor", "step 1") and self._takes_some_block():
+        if not error.where and error.stage in ("constructor", "step 1") and self._takes_some_block():
             shape = " and ".join("x".join(map(str, shape)) for shape in block.shapes[0])
             return {"verdict": Verdict.DECLINED, "reason": f"does not take a block of shape {shape}: {error}"}
         return {"verdict": Verdict.ERROR, "reason": str(error)}
@@ -260,6 +271,12 @@ def _fits(action: Any, shapes: Shapes) -> bool:
 def _plain_first(shapes: Sequence[Shapes]) -> list[Shapes]:
     """Shapes in the order in which they tell most about a candidate: ordinary sizes before one-row and large ones."""
     return sorted(shapes, key=lambda s: (min(min(shape[-2:]) for shape in s) < 2, abs(sum(map(math.prod, s)) - 15)))
+
+
+def _another_rule(numeric: Numeric) -> bool:
+    """Whether a defect in the parameters' own precision is too large, where nothing is singular, to be its rounding."""
+    explained = numeric.status is not Status.UNSTABLE or numeric.casts
+    return not explained and numeric.ordinary_error is not None and numeric.ordinary_error > VISIBLE
 
 
 def _vacuous(found: Findings) -> str:

@@ -19,6 +19,13 @@ MARGIN = 2.0**10
 """A defect is structure only if it exceeds this many noise floors. Rounding that is as bad as the worst of a handful of
 randomised runs gives a ratio of about one; every bit of this margin is a bit of safety against a wrong REFUTED."""
 
+UNSEEN_MARGIN = 2.0**5
+"""The same for precision that cannot be followed, where the spread is taken over jittered inputs: it is the effect of
+one rounding of every input, so that code which rounds all along its way stays within a few of it."""
+
+VISIBLE = 0.1
+"""Where even a defect of this share of the update would drown in the noise, there is nothing to be judged."""
+
 LEAST_FLOOR = 8 * UNIT
 """Relative floor of any comparison: the transformation and the subtraction round too, however exact the candidate
 is."""
@@ -53,14 +60,24 @@ class Trial:
     right: list[Tensors]
     sizes: list[float]
     """Largest displacement of each step on either side; the unit of its defect."""
+    weight: float
+    """Largest initial weight on either side."""
 
     def defects(self) -> list[Defect]:
-        """The defect of every step in which something moved."""
+        """The defect of every step in which something moved, above the floor that no arithmetic can go below.
+
+        A displacement is read off as a difference of weights, and each side's weight was rounded when it was added.
+        """
         found = []
+        weight = self.weight
         for step, (left, right, size) in enumerate(zip(self.left, self.right, self.sizes, strict=True), start=1):
             if size == 0.0:
                 continue
-            found.append(Defect(step, _distance(left, right) / size if math.isfinite(size) else _mismatch(left, right)))
+            if not math.isfinite(size):
+                found.append(Defect(step, _mismatch(left, right)))
+                continue
+            weight += size
+            found.append(Defect(step, _distance(left, right) / size, max(LEAST_FLOOR, 2 * UNIT * weight / size)))
         return found
 
     @property
@@ -98,6 +115,7 @@ def compare(
         left=[relation.observe(step) for step in moved],
         right=[relation.predict(step) for step in base],
         sizes=[max(largest(a), largest(b)) for a, b in zip(base, moved, strict=True)],
+        weight=max(largest(inputs.weights), largest(moved_inputs.weights)),
     )
 
 
@@ -107,26 +125,30 @@ def with_floors(
     arithmetic: Arithmetic,
     *,
     runs: int,
-    least: float,
+    unseen: float = 0.0,
     seed: int = 0,
     noise: int = 0,
 ) -> list[Defect]:
     """The defects of a trial with the noise floor of each step measured by ``runs`` randomised runs of each side.
 
-    ``least`` is the smallest relative floor that is granted in any case; ``noise`` seeds the randomised rounding, while
-    ``seed`` has to be the seed of the trial's own runs.
+    ``unseen`` is the unit roundoff of arithmetic that cannot be followed (zero if there is none): inputs are then
+    jittered by it. ``noise`` seeds the randomised rounding, while ``seed`` has to be the seed of the trial's own runs.
 
     Raises:
         CandidateError: the candidate raised in a randomised run.
     """
     inputs, relation = trial.inputs, trial.relation
     moved_inputs = relation.transform(inputs)
+    # A rotation rounds the moved inputs. The other side is jittered alike: where it is special only by an exact zero
+    # that no rotated matrix can have, the two sides are different questions and not a defect.
+    jitter = max(unseen, AMPLITUDE if relation.rounds else 0.0)
     spread = [0.0] * inputs.steps
     for number in range(1, runs + 1):
         noisy = Arithmetic(promote=arithmetic.promote, noise=1_000_003 * number + noise)
-        left = run(candidate, _jitter(moved_inputs, number) if relation.rounds else moved_inputs, noisy, seed=seed)
+        left = run(candidate, _jitter(moved_inputs, number, jitter), noisy, seed=seed)
         observed = [relation.observe(step) for step in left]
-        right = left if moved_inputs is inputs else run(candidate, inputs, noisy, seed=seed)
+        same = moved_inputs is inputs
+        right = left if same else run(candidate, _jitter(inputs, -number, jitter), noisy, seed=seed)
         predicted = [relation.predict(step) for step in right]
         for index in range(inputs.steps):
             spread[index] = max(
@@ -134,14 +156,14 @@ def with_floors(
                 _distance(observed[index], trial.left[index]),
                 _distance(predicted[index], trial.right[index]),
             )
+    scale = UNSEEN_MARGIN / MARGIN if unseen else 2.0
     measured = []
     for defect in trial.defects():
         index = defect.step - 1
-        floor = (
-            max(least, 2 * spread[index] / trial.sizes[index])
-            if math.isfinite(trial.sizes[index])
-            else (math.inf if spread[index] else least)
-        )
+        if math.isfinite(trial.sizes[index]):
+            floor = max(defect.floor, scale * spread[index] / trial.sizes[index])
+        else:
+            floor = math.inf if spread[index] else defect.floor
         measured.append(Defect(defect.step, defect.value, floor))
     return measured
 
@@ -151,7 +173,7 @@ GAUGE_VISIBLE = 0.01
 
 
 def gauge_defects(
-    candidate: CandidateLike, trial: Trial, arithmetic: Arithmetic, *, runs: int, least: float, seed: int = 0
+    candidate: CandidateLike, trial: Trial, arithmetic: Arithmetic, *, runs: int, seed: int = 0
 ) -> list[Defect]:
     """The defects of those steps at which the update depends on the choice of basis in a repeated eigenspace.
 
@@ -175,21 +197,45 @@ def gauge_defects(
     for defect in trial.defects():
         index = defect.step - 1
         size = trial.sizes[index]
-        floor = max(least, 2 * control[index] / size)
+        floor = max(defect.floor, 2 * control[index] / size)
         if defect.value > GAUGE_VISIBLE and turned[index] / size > max(GAUGE_VISIBLE, MARGIN * floor):
             found.append(Defect(defect.step, defect.value, floor))
     return found
 
 
-def _jitter(inputs: Inputs, seed: int) -> Inputs:
-    # A rotated matrix carries rounding of the size of its largest entry in every entry, but a zero row stays zero.
-    generator = torch.Generator().manual_seed(seed)
+def _jitter(inputs: Inputs, seed: int, amplitude: float) -> Inputs:
+    """Inputs perturbed by ``amplitude`` times the largest entry of each tensor, in every entry that is not zero:
+    rounding after a rotation is of that size, and a zero row stays zero."""
+    if amplitude == 0.0:
+        return inputs
+    generator = torch.Generator().manual_seed(seed % 2**63)
 
     def noisy(tensor: torch.Tensor) -> torch.Tensor:
         drawn = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1
-        return tensor + AMPLITUDE * tensor.abs().max() * drawn.to(tensor.device) * (tensor != 0)
+        return tensor + amplitude * tensor.abs().max() * drawn.to(tensor.device) * (tensor != 0)
 
     return inputs.map(noisy)
+
+
+def is_smooth(candidate: CandidateLike, inputs: Inputs, arithmetic: Arithmetic, *, seed: int = 0) -> bool:
+    """Whether the update answers to perturbations below the roundoff of float32 in proportion, as float64 code does and
+    code with a hidden cast does not. False where it does not answer at all (a sign), since nothing can be told then.
+
+    Raises:
+        CandidateError: the candidate raised.
+    """
+    base = run(candidate, inputs, arithmetic, seed=seed)
+    coarse, fine = (
+        run(candidate, _jitter(inputs, 1, amplitude), arithmetic, seed=seed) for amplitude in (2.0**-26, 2.0**-30)
+    )
+    for a, b, c in zip(base, coarse, fine, strict=True):
+        answer = _distance(b, a)
+        departure = _distance(
+            [y - x for x, y in zip(a, b, strict=True)], [16 * (z - x) for x, z in zip(a, c, strict=True)]
+        )
+        if not 0.0 < answer < math.inf or departure > answer / 4:
+            return False
+    return True
 
 
 def _distance(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> float:

@@ -55,7 +55,7 @@ class Budget:
 
 BUDGETS: Mapping[str, Budget] = MappingProxyType(
     {
-        "quick": Budget(shapes=4, elements=2, steps=5, long=24, examples=12),
+        "quick": Budget(shapes=4, elements=2, steps=5, long=32, examples=12),
         "ci": Budget(shapes=6, elements=4, steps=8, long=130, examples=60),
         "full": Budget(shapes=99, elements=10, steps=12, long=1100, examples=600),
     }

@@ -7,8 +7,9 @@ import torch
 from groups import Block
 from symcheck.probe.arithmetic import PLAIN, Arithmetic, Census
 from symcheck.probe.measure import LEAST_FLOOR, UNIT, Defect, Trial, with_floors
+from symcheck.probe.nature import Nature
 from symcheck.probe.relation import Property, Relation
-from symcheck.probe.search import Findings, Nature
+from symcheck.probe.search import Findings
 from symcheck.probe.strata import draw_inputs
 from symcheck.probe.trajectory import CandidateError, CandidateLike, Inputs, largest, run
 from symcheck.result import ORDINARY, Numeric, Status
@@ -53,7 +54,7 @@ def numeric_of(
     for stratum in (*_STRATA, *sorted(found.nonfinite - {*_STRATA, "hypothesis"})):
         for shapes in shapes_list:
             inputs = draw_inputs(stratum, shapes, 2, centre=question.centred, seed=seed)
-            relation = question.random(shapes, 1, generator)[0]
+            relation = question.random(shapes, 2, generator)[-1]  # a rotation, where the group has any
             try:
                 seen.append((*_native(candidate, nature, inputs, relation, dtype, casts, seed), stratum))
             except CandidateError:
@@ -88,13 +89,14 @@ def _native(
     base = run(candidate, inputs.to(kind), arithmetic, seed=seed)
     moved_inputs = relation.transform(inputs)
     moved = base if moved_inputs is inputs else run(candidate, moved_inputs.to(kind), seed=seed)
-    casts |= {name for name in census.casts if UNITS[name] > UNITS[dtype]}
+    casts |= {name for name in census.casts if UNITS.get(name, 1.0) > UNITS[dtype]}
     trial = Trial(
         inputs,
         relation,
         left=[relation.observe(tuple(t.double() for t in step)) for step in moved],
         right=[relation.predict(tuple(t.double() for t in step)) for step in base],
         sizes=[max(largest(a), largest(b)) for a, b in zip(base, moved, strict=True)],
+        weight=largest(inputs.weights),
     )
     # The floor belongs to the float64 computation on the same inputs.
     structural = Trial(
@@ -103,10 +105,10 @@ def _native(
         left=[relation.observe(step) for step in run(candidate, moved_inputs, nature.arithmetic, seed=seed)],
         right=[relation.predict(step) for step in run(candidate, inputs, nature.arithmetic, seed=seed)],
         sizes=trial.sizes,
+        weight=trial.weight,
     )
     floors = {
-        defect.step: defect.floor
-        for defect in with_floors(candidate, structural, nature.arithmetic, runs=2, least=LEAST_FLOOR, seed=seed)
+        defect.step: defect.floor for defect in with_floors(candidate, structural, nature.arithmetic, runs=2, seed=seed)
     }
     ratio, error = 0.0, 0.0
     for defect in trial.defects():

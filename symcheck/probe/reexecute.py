@@ -39,19 +39,22 @@ def replay(candidate: ConfiguredCandidate, witness: Mapping[str, Any]) -> Replay
         return _replay_contract(candidate, witness)
     question, inputs, relation = read(witness)
     arithmetic = Arithmetic(promote=True) if witness.get("promoted") else PLAIN
-    least = max(float(witness.get("least_floor", LEAST_FLOOR)), LEAST_FLOOR)
     seed = int(witness.get("seed", 0))
     step = int(witness["step"])
     if not 1 <= step <= inputs.steps:
         raise ValueError(f"damaged witness: step {step} of {inputs.steps}")
     try:
         trial = compare(candidate, inputs.first(step), relation, arithmetic, seed=seed)
-        judged = gauge_defects if witness.get("gauge") else with_floors
-        measured = worst(judged(candidate, trial, arithmetic, runs=8, least=least, seed=seed))
+        if witness.get("gauge"):
+            defects = gauge_defects(candidate, trial, arithmetic, runs=8, seed=seed)
+        else:
+            unseen = float(witness.get("unseen", 0.0))
+            defects = with_floors(candidate, trial, arithmetic, runs=8, unseen=unseen, seed=seed)
+        measured = worst(defects)
     except CandidateError as error:
         return Replay(False, float("nan"), float("nan"), str(error))
     if measured is None:
-        return Replay(False, 0.0, least, "nothing moves: the displacements are zero on both sides")
+        return Replay(False, 0.0, LEAST_FLOOR, "nothing moves: the displacements are zero on both sides")
     text = _sides(question, trial.left[measured.step - 1], trial.right[measured.step - 1], measured)
     return Replay(measured.ratio >= MARGIN, measured.value, measured.floor, text)
 

@@ -189,23 +189,32 @@ class Property:
         return (self._shift((one,)), self._shift((tuple(Fraction(1) for _ in range(width)),)))
 
     def random(self, shapes: Shapes, count: int, generator: torch.Generator) -> tuple[Relation, ...]:
-        """``count`` random instances: products of exact elements, and Haar elements where the group is continuous."""
+        """``count`` random instances: products of exact elements in turn with Haar elements."""
         if self.name != "equivariance":
             width = shapes[0][-1]
             return tuple(
                 self._shift(
                     tuple(
-                        tuple(Fraction(int(k), 4) for k in torch.randint(-40, 41, (width,), generator=generator))
+                        tuple(
+                            Fraction(int(k), 4) * 2 ** (8 * (number % 2))
+                            for k in torch.randint(-40, 41, (width,), generator=generator)
+                        )
                         for _ in range(3)
                     )
                 )
-                for _ in range(1 if self.name == "horizontality" else count)
+                for number in range(1 if self.name == "horizontality" else count)
             )
         action = self.action.linear
         exact = [element for element in action.exact(shapes) if not element.is_identity]
-        elements: list[GroupElement] = list(action.sample(shapes, (count + 1) // 2, rng=generator))
-        while exact and len(elements) < count:
-            first, second = (exact[int(torch.randint(len(exact), (), generator=generator))] for _ in range(2))
+        # Dyadic elements keep every tie and every zero of the inputs, so they come first and never miss.
+        pools = [pool for pool in ([g for g in exact if g.is_dyadic], exact) if pool]
+        elements: list[GroupElement] = []
+        for number in range(count):
+            if number % 2 == 1 or not pools:
+                elements.extend(action.sample(shapes, 1, rng=generator))
+                continue
+            pool = pools[(number // 2) % len(pools)]
+            first, second = (pool[int(torch.randint(len(pool), (), generator=generator))] for _ in range(2))
             product = first @ second
             elements.append(first if product.is_identity else product)
         return tuple(Equivariance(element) for element in elements)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from groups import Block
-from symcheck.probe.arithmetic import PLAIN, Arithmetic, Census
-from symcheck.probe.measure import LEAST_FLOOR, MARGIN, Defect, Trial, compare, gauge_defects, with_floors, worst
+from symcheck.probe.measure import MARGIN, VISIBLE, Defect, Trial, compare, gauge_defects, with_floors, worst
 from symcheck.probe.names import Budget
+from symcheck.probe.nature import Nature, observe
 from symcheck.probe.relation import Property, Relation
 from symcheck.probe.strata import STRATA, Shapes, centred, draw_inputs
 from symcheck.probe.trajectory import CandidateError, CandidateLike, Inputs, Tensors, run
@@ -23,85 +23,14 @@ _GENERATED = "hypothesis"
 """The name of the stratum of generated examples."""
 FLOOR_RUNS = 2
 CONFIRMING_RUNS = 8
-UNDETERMINED = 0.05
-"""Above this noise floor an update is decided by rounding rather than by its input."""
-COARSEST = 0.25
-"""Where the precision of a candidate cannot be followed, only a defect of a quarter of the update counts as
-structure."""
-
-_UNITS = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 _SHRINKABLE = 40
 """Blocks with at most this many entries are small enough for a witness to be looked for by shrinking."""
 _LADDER_STEPS = 900
+_RESTARTS = 3
+_SMALLEST_SHAPES = 2
+"""How many shapes at the start of a block's list are a single row or column: too special for most strata."""
 _LARGE = 64
 """Blocks with more entries than this are tried in the generic stratum only."""
-
-
-@dataclass(frozen=True)
-class Nature:
-    """What kind of code the candidate is, found before any property is judged."""
-
-    arithmetic: Arithmetic
-    """The arithmetic in which structure is judged: as it runs, or with its casts undone."""
-    casts: tuple[str, ...]
-    """Lower precisions that it computes in when its parameters are float64."""
-    least_floor: float
-    """Relative noise floor that has to be granted: larger where its precision cannot be followed."""
-    random: tuple[str, ...]
-    """Random operations it was seen to use."""
-    reproducible: bool
-    """Whether two runs from one seed agree bitwise."""
-    seed_dependent: bool
-    """Whether runs from two seeds differ."""
-    factorises: bool
-    """Whether it computes eigenvectors or singular vectors, which may not be unique."""
-    notes: tuple[str, ...] = ()
-
-
-def observe(candidate: CandidateLike, inputs: Inputs) -> Nature:
-    """Find out how the candidate computes, on one ordinary trajectory.
-
-    Raises:
-        CandidateError: it cannot be run.
-    """
-    census = Census()
-    plain = run(candidate, inputs, Arithmetic(census=census), seed=1)
-    again = run(candidate, inputs, seed=1)
-    other = run(candidate, inputs, seed=2)
-    casts = tuple(sorted(census.casts))
-    arithmetic, least, notes = PLAIN, LEAST_FLOOR, []
-    if casts:
-        promoted = Census()
-        arithmetic = Arithmetic(promote=True)
-        try:
-            run(candidate, inputs, Arithmetic(promote=True, census=promoted), seed=1)
-            run(candidate, inputs, arithmetic, seed=1)
-        except CandidateError:
-            arithmetic, promoted = PLAIN, census
-        if promoted.casts:
-            least = max(least, min(COARSEST / MARGIN, 8 * max(_UNITS[name] for name in promoted.casts)))
-            notes.append(f"computes in {', '.join(sorted(promoted.casts))} in a way that cannot be undone")
-    if census.escapes:
-        least = COARSEST / MARGIN
-        notes.append(f"leaves torch through {', '.join(sorted(census.escapes))}: small defects count as rounding")
-    return Nature(
-        arithmetic=arithmetic,
-        casts=casts,
-        least_floor=least,
-        random=tuple(sorted(census.random)),
-        reproducible=_equal(plain, again),
-        seed_dependent=not _equal(again, other),
-        factorises=census.factorises,
-        notes=tuple(notes),
-    )
-
-
-def _equal(first: list[Tensors], second: list[Tensors]) -> bool:
-    return all(
-        torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
-        for x, y in zip(first, second, strict=True)
-        for a, b in zip(x, y, strict=True)
-    )
 
 
 @dataclass
@@ -138,7 +67,7 @@ class Search:
         self.budget = budget
         self.seed = seed
         self.found = Findings()
-        self.floors: dict[tuple[str, Shapes], dict[int, float]] = {}
+        self.floors: dict[tuple[str, Shapes, bool], dict[int, float]] = {}
 
     def run(self) -> Findings:
         """Search until something is refuted or the budget is spent.
@@ -146,18 +75,41 @@ class Search:
         Raises:
             CandidateError: the candidate raised on an input that it should take.
         """
-        for stratum, inputs, relations in itertools.chain(self._battery(), self._long(), self._hypothesis()):
-            self._examine(stratum, inputs, relations)
-            if self.found.refutation is not None:
+        for _ in range(_RESTARTS):
+            for stratum, inputs, relations in itertools.chain(self._battery(), self._long(), self._hypothesis()):
+                self._examine(stratum, inputs, relations)
+                if self.found.refutation is not None:
+                    break
+            if self.found.refutation is None or not self._learns(self.found.refutation[0]):
                 break
+            self.found, self.floors = Findings(), {}
         return self.found
+
+    def _learns(self, trial: Trial) -> bool:
+        """Whether the refuting trial shows a cast, an escape or a random number that ordinary inputs did not: code that
+        only computes in float32 at step 10, or on large blocks. The search then has to start again."""
+        seen = observe(self.candidate, trial.inputs, trial.relation.transform(trial.inputs))
+        known = self.nature
+        merged = Nature(
+            arithmetic=seen.arithmetic if seen.arithmetic.promote else known.arithmetic,
+            casts=tuple(sorted({*known.casts, *seen.casts})),
+            unseen=max(known.unseen, seen.unseen),
+            random=tuple(sorted({*known.random, *seen.random})),
+            reproducible=known.reproducible and seen.reproducible,
+            seed_dependent=known.seed_dependent or seen.seed_dependent,
+            factorises=known.factorises or seen.factorises,
+            notes=tuple(dict.fromkeys([*known.notes, *seen.notes])),
+        )
+        self.nature = merged
+        return merged != known
 
     # -- sources of examples -------------------------------------------------------------------------------------
 
     def _battery(self) -> Iterator[tuple[str, Inputs, tuple[Relation, ...]]]:
         generator = torch.Generator().manual_seed(self.seed)
+        small = self.block.shapes[_SMALLEST_SHAPES : _SMALLEST_SHAPES + self.budget.shapes]
         for stratum in STRATA:
-            for shapes in self.block.shapes[: self.budget.shapes] if stratum != ORDINARY else self.block.shapes:
+            for shapes in small if stratum not in (ORDINARY, "ties") else self.block.shapes:
                 if stratum != ORDINARY and sum(map(math.prod, shapes)) > _LARGE * len(shapes):
                     continue
                 inputs = self._draw(stratum, shapes, self.budget.steps)
@@ -172,7 +124,7 @@ class Search:
                 inputs = self._draw(ORDINARY, shapes, self.budget.long)
                 generator = torch.Generator().manual_seed(self.seed + 1)
                 if inputs is not None:
-                    yield ORDINARY, inputs, self.question.random(shapes, 1, generator)
+                    yield ORDINARY, inputs, self.question.random(shapes, 2, generator)
                 return
 
     def _hypothesis(self) -> Iterator[tuple[str, Inputs, tuple[Relation, ...]]]:
@@ -202,7 +154,7 @@ class Search:
             if error.stage in ("constructor", "step 1") and stratum == ORDINARY:
                 found.refused[shapes] = error
                 return
-            raise
+            raise error.on(stratum, shapes) from error
         found.shapes.add(shapes)
         for relation in relations:
             trial = compare(self.candidate, inputs, relation, self.nature.arithmetic, base=base, seed=self.seed)
@@ -217,80 +169,70 @@ class Search:
                 return
 
     def _judge(self, stratum: str, trial: Trial) -> None:
-        least = self.nature.least_floor
-        # The floor of other group elements on the same inputs, or else the smallest: a defect that is not far above it
-        # needs no measurement of its own, for none could turn it into a refutation.
-        known = self.floors.get((stratum, trial.inputs.shapes), {})
-        quick = worst([replace(defect, floor=known.get(defect.step, least)) for defect in trial.defects()])
+        # The floor of other group elements of this kind on the same inputs: a defect that is not far above it needs no
+        # measurement of its own, for none could turn it into a refutation. Rotations, which jitter the inputs, and
+        # exact elements, which do not, have floors of their own.
+        key = (stratum, trial.inputs.shapes, trial.relation.rounds)
+        known = self.floors.get(key, {})
+        quick = worst([replace(d, floor=max(d.floor, known.get(d.step, 0.0))) for d in trial.defects()])
         if quick is None:
             return
-        if quick.ratio < MARGIN:
-            if self.found.worst is None or quick.value > self.found.worst[1].value:
-                self.found.worst = (trial, quick, stratum)
+        if quick.ratio < MARGIN and not self.nature.unseen:
+            self._settle(stratum, trial, quick)
             return
-        floors = with_floors(
-            self.candidate, trial, self.nature.arithmetic, runs=FLOOR_RUNS, least=least, seed=self.seed
-        )
+        floors = self._measure(trial, FLOOR_RUNS)
+        if stratum != _GENERATED:  # where every example has inputs of its own
+            self.floors[key] = {defect.step: defect.floor for defect in floors}
         measured = worst(floors)
         if measured is None:
             return
-        if stratum != _GENERATED:  # where every example has inputs of its own
-            self.floors[stratum, trial.inputs.shapes] = {defect.step: defect.floor for defect in floors}
         if measured.ratio >= MARGIN:
             measured = self.confirm(trial) or measured
-        if measured.floor > UNDETERMINED:
-            self.found.undetermined[stratum] = max(measured.floor, self.found.undetermined.get(stratum, 0.0))
-            # On a singular gradient an undetermined basis is a side condition; on ordinary ones it is the rule's fault.
-            if self.nature.factorises and stratum == ORDINARY:
-                found = self._gauge_defects(trial)
-                if found:
-                    self.found.gauge = True
-                    measured = found[0]
+        # On a singular gradient an undetermined basis is a side condition; on ordinary ones it is the rule's fault.
+        if _drowns(measured) and self.nature.factorises and stratum == ORDINARY:
+            found = self._gauge_defects(trial)
+            if found:
+                self.found.gauge = True
+                measured = found[0]
         if measured.ratio >= MARGIN:
             self.found.refutation = (trial, measured, stratum)
-        elif self.found.worst is None or measured.ratio > self.found.worst[1].ratio:
-            self.found.worst = (trial, measured, stratum)
+        else:
+            self._settle(stratum, trial, measured)
 
-    def _gauge_defects(self, trial: Trial) -> list[Defect]:
-        return gauge_defects(
+    def _settle(self, stratum: str, trial: Trial, defect: Defect) -> None:
+        """Take note of a trial that refutes nothing: the worst of them, and whether it could have refuted anything."""
+        if _drowns(defect):
+            self.found.undetermined[stratum] = max(defect.floor, self.found.undetermined.get(stratum, 0.0))
+        elif self.found.worst is None or defect.ratio > self.found.worst[1].ratio:
+            self.found.worst = (trial, defect, stratum)
+
+    def _measure(self, trial: Trial, runs: int, noise: int = 0) -> list[Defect]:
+        return with_floors(
             self.candidate,
             trial,
             self.nature.arithmetic,
-            runs=FLOOR_RUNS,
-            least=self.nature.least_floor,
+            runs=runs,
+            unseen=self.nature.unseen,
             seed=self.seed,
+            noise=noise,
         )
+
+    def _gauge_defects(self, trial: Trial) -> list[Defect]:
+        return gauge_defects(self.candidate, trial, self.nature.arithmetic, runs=FLOOR_RUNS, seed=self.seed)
 
     def confirm(self, trial: Trial) -> Defect | None:
         """The worst defect of a trial against a floor from more randomised runs, or, where the choice of eigenvectors
         is at fault, against the rounding of these eigenvectors."""
         if self.found.gauge:
             return worst(self._gauge_defects(trial))
-        return worst(
-            with_floors(
-                self.candidate,
-                trial,
-                self.nature.arithmetic,
-                runs=CONFIRMING_RUNS,
-                least=self.nature.least_floor,
-                seed=self.seed,
-                noise=7,
-            )
-        )
+        return worst(self._measure(trial, CONFIRMING_RUNS, noise=7))
 
     def floor_of_worst(self) -> Defect | None:
         """The worst surviving defect with its measured floor, for the report."""
         if self.found.worst is None:
             return None
         trial, defect, _ = self.found.worst
-        measured = with_floors(
-            self.candidate,
-            trial,
-            self.nature.arithmetic,
-            runs=FLOOR_RUNS,
-            least=self.nature.least_floor,
-            seed=self.seed,
-        )
+        measured = self._measure(trial, FLOOR_RUNS)
         return next((entry for entry in measured if entry.step == defect.step), defect)
 
     # -- the witness ---------------------------------------------------------------------------------------------
@@ -357,7 +299,7 @@ class Search:
         except CandidateError:
             return None
         for defect in trial.defects():
-            if defect.value / self.nature.least_floor >= MARGIN and defect.value > least_defect:
+            if defect.ratio >= MARGIN and defect.value > least_defect:
                 return trial, defect
         return None
 
@@ -425,3 +367,8 @@ def _pattern(start: int) -> Callable[[tuple[int, ...], int], torch.Tensor]:
 
 _TEXTBOOK = ((_zeros, _pattern(1)), (_zeros, _wide), (_pattern(3), _pattern(1)), (_zeros, _spike))
 """Weights and gradients of the ladder: from zero weights first, so that a witness of a weight-free rule says so."""
+
+
+def _drowns(defect: Defect) -> bool:
+    """Whether even a visible share of the update would not have stood out from the noise."""
+    return MARGIN * defect.floor > VISIBLE

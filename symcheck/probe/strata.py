@@ -112,6 +112,22 @@ STRATA: Mapping[str, Callable[[Draw, tuple[int, ...], int], torch.Tensor]] = Map
 """Name -> gradient of one step. ``eps_dominated`` is 2^-36, about 1e-11, below the usual eps of 1e-8."""
 
 
+def _zero(draw: Draw, shape: tuple[int, ...], step: int) -> torch.Tensor:
+    return torch.zeros(shape, dtype=torch.float64)
+
+
+# Zero initialisation (LoRA's B, many heads), idle rows, and weights of other sizes than the update: a rule that looks
+# at its weights hides its defects there. Each goes with the gradients of the stratum of that name.
+_WEIGHTS = {
+    "repeated_spectrum": _zero,
+    "zero_rows": _zero_rows,
+    "ties": _zero,
+    "scale_1e-6": _scaled(-20),
+    "scale_1e6": _scaled(10),
+    "eps_dominated": _zero,
+}
+
+
 def centred(grad: torch.Tensor) -> torch.Tensor:
     """A gradient with ``1^T G = 0`` exactly: the last row becomes minus the sum of the others (which is exact on dyadic
     entries, while subtracting a mean is not)."""
@@ -126,7 +142,7 @@ def draw_inputs(stratum: str, shapes: Shapes, steps: int, *, centre: bool, seed:
     ``centre`` asks for gradients with ``1^T G = 0``, as those of an LM head or a softmax router are.
     """
     draw = Draw(torch.Generator().manual_seed(seed))
-    weights = tuple(draw.dyadic(shape) for shape in shapes)
+    weights = tuple(_WEIGHTS.get(stratum, _generic)(draw, shape, 0) for shape in shapes)
     grads: list[Tensors] = []
     for step in range(steps):
         step_grads = tuple(STRATA[stratum](draw, shape, step) for shape in shapes)

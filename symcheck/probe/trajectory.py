@@ -74,14 +74,19 @@ class CandidateError(Exception):
         self.stage = stage
         self.cause = cause
         text = " ".join(str(cause).split()) or "no message"
+        self.where = ""
         super().__init__(f"{stage} raised {type(cause).__name__}: {text[:300]}")
+
+    def on(self, stratum: str, shapes: tuple[tuple[int, ...], ...]) -> CandidateError:
+        """The same error with the place in the search where it was met."""
+        self.where = f"on stratum {stratum}, shape {'+'.join('x'.join(map(str, shape)) for shape in shapes)}"
+        self.args = (f"{self.where}: {self.args[0]}",)
+        return self
 
     @property
     def needs_closure(self) -> bool:
         """Whether ``step()`` failed for want of a closure."""
-        return isinstance(self.cause, (TypeError, RuntimeError, ValueError, AssertionError)) and "closure" in str(
-            self.cause
-        )
+        return "closure" in f"{type(self.cause).__name__} {self.cause}".lower()
 
     @property
     def needs_sparse(self) -> bool:

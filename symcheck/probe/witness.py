@@ -52,7 +52,7 @@ def describe(
     defect: Defect,
     *,
     promoted: bool,
-    least_floor: float,
+    unseen: float,
     gauge: bool,
     seed: int,
 ) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def describe(
         "defect": defect.value,
         "noise_floor": defect.floor,
         "promoted": promoted,
-        "least_floor": least_floor,
+        "unseen": unseen,
         "gauge": gauge,
         "seed": seed,
     }

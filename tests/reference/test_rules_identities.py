@@ -354,7 +354,7 @@ def test_constrained_scion_is_decoupled_decay_at_rate_one() -> None:
         ({"norm": "row", "normalized": False}, lambda u: np.linalg.norm(u, axis=1).max()),
         ({"norm": "bias_rms"}, lambda u: np.linalg.norm(u) / np.sqrt(12)),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_scion_steps_to_the_surface_of_its_ball(options: dict[str, object], norm: object) -> None:
     grads = gradients((4, 3))

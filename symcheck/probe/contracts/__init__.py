@@ -18,7 +18,7 @@ from symcheck.probe.contracts.purity import purity
 from symcheck.probe.contracts.scale_orbit import scale_orbit
 from symcheck.probe.contracts.singular_stability import singular_stability
 from symcheck.probe.names import Budget
-from symcheck.probe.search import Nature
+from symcheck.probe.nature import Nature
 from symcheck.probe.trajectory import CandidateLike
 from symcheck.result import Verdict
 

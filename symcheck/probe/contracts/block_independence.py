@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from symcheck.probe.contracts.outcome import Outcome, Setting
-from symcheck.probe.measure import MARGIN
+from symcheck.probe.measure import LEAST_FLOOR, MARGIN, UNSEEN_MARGIN
 from symcheck.probe.strata import Shapes
 from symcheck.probe.trajectory import Inputs, Tensors, largest, run
 from symcheck.result import Evidence, Verdict
@@ -17,7 +17,7 @@ def block_independence(setting: Setting) -> Outcome:
     """Other parameters' gradients, however different, leave a displacement as it is, whether the parameters share a
     shape (where implementations stack them) or not."""
     candidates = [shapes for shapes in setting.shapes(4) if setting.single(shapes)] or setting.shapes(1)
-    threshold = MARGIN * setting.nature.least_floor
+    threshold = max(MARGIN * LEAST_FLOOR, UNSEEN_MARGIN * setting.nature.unseen)
     most = 0.0
     for shapes in candidates[:2]:
         neighbour = candidates[-1]
@@ -42,7 +42,7 @@ def block_independence(setting: Setting) -> Outcome:
             examples=2 * len(candidates[:2]),
             steps=STEPS,
             defect=most,
-            noise_floor=setting.nature.least_floor,
+            noise_floor=threshold / MARGIN,
             shapes=tuple(shape for shapes in candidates for shape in shapes),
         ),
     )

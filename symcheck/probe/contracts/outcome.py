@@ -9,7 +9,7 @@ import torch
 
 from groups import Block
 from symcheck.probe.names import Budget
-from symcheck.probe.search import Nature
+from symcheck.probe.nature import Nature
 from symcheck.probe.strata import Shapes, draw_inputs
 from symcheck.probe.trajectory import CandidateError, CandidateLike, Inputs, Tensors, run
 from symcheck.result import Evidence, Numeric, Verdict
