@@ -9,15 +9,19 @@ import copy
 import functools
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from groups import GroupElement
 from paper_repro.objective import token_loss
-from paper_repro.precision import float64_arithmetic, jitter_like, jittered
 from paper_repro.symmetry import Symmetry
+from symcheck.probe.arithmetic import Arithmetic
+from symcheck.probe.measure import LEAST_FLOOR, UNIT
+
+PROMOTED = Arithmetic(promote=True)
+"""Transformers computes norms, softmax and routing in float32 whatever the parameters' type: that is undone."""
 
 
 @dataclass(frozen=True)
@@ -51,48 +55,60 @@ class Difference:
         return self.combine(floor, operator.truediv)
 
 
-def evaluate(model: nn.Module, tokens: torch.Tensor, arithmetic: float64_arithmetic | None = None) -> Evaluation:
-    """Forward and backward pass of the next-token loss in float64, with transformers' float32 casts lifted."""
-    names, parameters = zip(*model.named_parameters(), strict=True)
-    with arithmetic or float64_arithmetic():
-        logits = model(tokens).logits
-        loss = token_loss(logits, tokens)
-    gradients = torch.autograd.grad(loss, parameters)
-    return Evaluation(logits.detach(), loss.detach(), dict(zip(names, gradients, strict=True)))
+def evaluate(model: nn.Module, tokens: torch.Tensor, arithmetic: Arithmetic = PROMOTED) -> Evaluation:
+    """Forward and backward pass of the next-token loss, by default in float64 with transformers' casts undone."""
+    with arithmetic.active():
+        return _run(model, tokens)
 
 
 def defect(model: nn.Module, symmetry: Symmetry, element: GroupElement, tokens: torch.Tensor) -> Difference:
     """How far ``f(g . theta; g . data)`` is from ``g . f(theta; data)``: logits, loss, and gradients under the dual
     action.
     """
-    moved = evaluate(symmetry.transform(model, element), symmetry.relabel(model, element, tokens))
-    return _difference(symmetry, _expected(model, symmetry, element, evaluate(model, tokens)), moved)
+    predicted, observed = _sides(model, symmetry, element, tokens, PROMOTED)
+    return _difference(symmetry, predicted, observed)
 
 
 def rounding_floor(
-    model: nn.Module, symmetry: Symmetry, element: GroupElement, tokens: torch.Tensor, *, draws: int = 2, seed: int = 0
+    model: nn.Module, symmetry: Symmetry, element: GroupElement, tokens: torch.Tensor, *, draws: int = 4, seed: int = 0
 ) -> Difference:
-    """What `defect` would be for an exact symmetry whose both sides round as badly as they can: an estimate, not a
-    bound.
+    """What `defect` would be for an exact symmetry whose both sides round badly: an estimate, not a bound.
 
     By the triangle inequality the defect of an exact symmetry is at most the rounding error of one side plus that of
-    the other. Each is measured by Monte Carlo arithmetic: all operations are perturbed by the rounding error bound of
-    the longest sum in the model (``jittered``), and so are the parameters before ``g`` acts, which stands for the
-    rounding in forming ``g . theta``. The largest of ``draws`` reruns counts.
+    the other. Each is measured by Monte Carlo arithmetic (Parker 1997): everything that a side computes, the action on
+    parameters and on gradients included, is run again with every rounding randomised. An element drawn from its group
+    lies in it up to rounding only, which no rounding of its action can show: the parameters are perturbed before it
+    acts (`_shaken`). The largest of ``draws`` reruns counts, and for logits and loss, which are compared relative to
+    themselves, at least `LEAST_FLOOR`: the few reruns of a single number may agree by chance.
     """
-    generator = torch.Generator().manual_seed(seed)
-    scale = max(max(parameter.shape) for parameter in model.parameters())
-    before = _expected(model, symmetry, element, evaluate(model, tokens))
-    relabelled = symmetry.relabel(model, element, tokens)
-    after = evaluate(symmetry.transform(model, element), relabelled)
-    floors = []
-    for _ in range(draws):
-        rerun = evaluate(model, tokens, jittered(generator, scale))
-        left = _difference(symmetry, before, _expected(model, symmetry, element, rerun))
-        shaken = symmetry.transform(_shaken(model, generator, scale), element)
-        right = _difference(symmetry, after, evaluate(shaken, relabelled, jittered(generator, scale)))
+    predicted, observed = _sides(model, symmetry, element, tokens, PROMOTED)
+    floors = [Difference(LEAST_FLOOR, LEAST_FLOOR, dict.fromkeys(predicted.gradients, 0.0))]
+    for draw in range(draws):
+        noisy = replace(PROMOTED, noise=seed + draw)
+        shaken = _shaken(model, seed + draw)
+        again_predicted, again_observed = _sides(shaken, symmetry, element, tokens, noisy)
+        left = _difference(symmetry, predicted, again_predicted)
+        right = _difference(symmetry, observed, again_observed)
         floors.append(left.combine(right, operator.add))
     return functools.reduce(lambda first, second: first.combine(second, max), floors)
+
+
+def _sides(
+    model: nn.Module, symmetry: Symmetry, element: GroupElement, tokens: torch.Tensor, arithmetic: Arithmetic
+) -> tuple[Evaluation, Evaluation]:
+    """``g . f(theta; data)`` and ``f(g . theta; g . data)``, each computed in ``arithmetic`` from end to end."""
+    with arithmetic.active():
+        predicted = _expected(model, symmetry, element, _run(model, tokens))
+        observed = _run(symmetry.transform(model, element), symmetry.relabel(model, element, tokens))
+    return predicted, observed
+
+
+def _run(model: nn.Module, tokens: torch.Tensor) -> Evaluation:
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    logits = model(tokens).logits
+    loss = token_loss(logits, tokens)
+    gradients = torch.autograd.grad(loss, parameters)
+    return Evaluation(logits.detach(), loss.detach(), dict(zip(names, gradients, strict=True)))
 
 
 def _expected(model: nn.Module, symmetry: Symmetry, element: GroupElement, evaluation: Evaluation) -> Evaluation:
@@ -118,8 +134,15 @@ def _largest(difference: torch.Tensor, size: torch.Tensor) -> float:
     return float(difference.abs().max() / size)
 
 
-def _shaken(model: nn.Module, generator: torch.Generator, scale: float) -> nn.Module:
+def _shaken(model: nn.Module, seed: int) -> nn.Module:
+    """A copy whose parameters are off by a relative error of at most one unit roundoff for each entry along the
+    longest axis: an orthogonal matrix that acts on one, computed by Householder reflections, is off its group by the
+    order of its size in unit roundoffs.
+    """
+    extent = max(max(parameter.shape) for parameter in model.parameters())
+    generator = torch.Generator().manual_seed(seed)
     shaken = copy.deepcopy(model)
     for parameter in shaken.parameters():
-        parameter.data.mul_(jitter_like(parameter.data, generator, scale))
+        noise = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.data.mul_(1.0 + extent * UNIT * (2.0 * noise - 1.0))
     return shaken

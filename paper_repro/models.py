@@ -88,7 +88,16 @@ def tiny(family: str, *, seed: int = 0, **config: Any) -> nn.Module:
             view.copy_(centre - region.offset + 0.3 * noise)
         else:
             view.copy_(noise / math.sqrt(view.shape[-1]))
+    for layer in model.get_submodule("model.layers").children():
+        layer.register_forward_pre_hook(_halved_mask, with_kwargs=True)
     return model
+
+
+def _halved_mask(_layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    # Transformers masks with the lowest number there is. Perturbed arithmetic makes it infinite, and then not a number
+    # where the attention sinks are joined. Half of it has the same softmax, which is zero.
+    mask = kwargs["attention_mask"]
+    return args, {**kwargs, "attention_mask": mask.clamp(min=torch.finfo(mask.dtype).min / 2)}
 
 
 def _transformers() -> Any:

@@ -13,8 +13,8 @@ from paper_repro.gains import with_scalar_gains
 from paper_repro.invariance import defect, rounding_floor
 from paper_repro.layout import regions
 from paper_repro.models import FAMILIES, tiny
-from paper_repro.precision import ROUNDOFF
 from paper_repro.symmetry import Slot, Symmetry
+from symcheck.probe.measure import UNIT
 
 pytest.importorskip("transformers")
 TOKENS = torch.randint(0, 40, (2, 8), generator=torch.Generator().manual_seed(1))
@@ -151,4 +151,4 @@ def test_the_block_action_of_the_head_is_a_symmetry_of_the_model():
     after = dict(image.named_parameters())["lm_head.weight"].detach()
     # The rotation sums 16 products and the shift adds one term, on both sides; a permutation is exact.
     terms = float((head.abs() @ torch.tensor(rotation.matrix).abs().T).max()) + max(map(abs, element.translations[0]))
-    assert float((after - moved).abs().max()) <= 2 * 17 * ROUNDOFF * terms
+    assert float((after - moved).abs().max()) <= 2 * 17 * UNIT * terms

@@ -10,9 +10,10 @@ from paper_repro import catalogue
 from paper_repro.invariance import defect, evaluate, rounding_floor
 from paper_repro.layout import regions
 from paper_repro.models import FAMILIES, tiny
-from paper_repro.precision import ROUNDOFF, float64_arithmetic, jittered
 from paper_repro.symmetry import Slot, Symmetry
 from reference.routing import route
+from symcheck.probe.arithmetic import Arithmetic
+from symcheck.probe.measure import LEAST_FLOOR, UNIT
 
 transformers = pytest.importorskip("transformers")
 TOKENS = torch.randint(0, 40, (2, 8), generator=torch.Generator().manual_seed(1))
@@ -52,23 +53,23 @@ def test_shift_breaks_sigmoid_routing(renormalised):
 
 
 @torch.no_grad()
-def router_logits(model, arithmetic):
-    """The router logits of the first layer, ``(tokens, experts)``."""
+def of_router_logits(model, loss, arithmetic):
+    """``loss`` of the router logits of the first layer, ``(tokens, experts)``."""
     seen = []
     (router, *_) = (m for name, m in model.named_modules() if name.endswith((".mlp.gate", ".mlp.router")))
     handle = router.register_forward_hook(lambda _module, _inputs, output: seen.append(output[0]))
-    with arithmetic:
+    with arithmetic.active():
         model(TOKENS)
+        value = float(loss(seen[0]))
     handle.remove()
-    return seen[0]
+    return value
 
 
 def auxiliary_loss(model, loss):
-    """A loss of the router logits, and how far perturbed arithmetic moves it."""
-    value = loss(router_logits(model, float64_arithmetic()))
-    scale = max(max(parameter.shape) for parameter in model.parameters())
-    reruns = [loss(router_logits(model, jittered(torch.Generator().manual_seed(seed), scale))) for seed in range(4)]
-    return float(value), max(float(abs(rerun - value)) for rerun in reruns)
+    """A loss of the router logits, and how far randomised rounding moves it."""
+    value = of_router_logits(model, loss, Arithmetic(promote=True))
+    reruns = [of_router_logits(model, loss, Arithmetic(promote=True, noise=seed)) for seed in range(4)]
+    return value, max(LEAST_FLOOR * abs(value), *(abs(rerun - value) for rerun in reruns))
 
 
 def load_balance(logits):
@@ -101,19 +102,18 @@ def test_shift_preserves_the_load_balance_loss_and_breaks_the_z_loss(family):
 def column_sums(model, role):
     """``max |1^T G|`` of the gradients in one role, next to what rounding alone makes of it (one pair for each layer).
 
-    The floor is how far perturbed arithmetic moves the column sums, plus the rounding of the summation over the rows
-    itself.
+    The floor is how far randomised rounding moves the column sums, plus the rounding of the summation over the rows
+    itself: a unit roundoff of the sum of magnitudes for each addition.
     """
-    scale = max(max(parameter.shape) for parameter in model.parameters())
     exact = evaluate(model, TOKENS).gradients
-    rerun = evaluate(model, TOKENS, jittered(torch.Generator().manual_seed(0), scale)).gradients
+    reruns = [evaluate(model, TOKENS, Arithmetic(promote=True, noise=seed)).gradients for seed in range(2)]
     for region in regions(model):
         if region.role == role:
-            gradient, perturbed = region.view(exact[region.parameter]), region.view(rerun[region.parameter])
+            gradient = region.view(exact[region.parameter])
             assert float(gradient.abs().max()) > 0
-            summation = gradient.shape[0] * ROUNDOFF * float(gradient.abs().sum(0).max())
-            change = float((perturbed.sum(0) - gradient.sum(0)).abs().max())
-            yield float(gradient.sum(0).abs().max()), change + summation
+            summation = gradient.shape[0] * UNIT * float(gradient.abs().sum(0).max())
+            changes = [(region.view(rerun[region.parameter]) - gradient).sum(0).abs().max() for rerun in reruns]
+            yield float(gradient.sum(0).abs().max()), float(max(changes)) + summation
 
 
 HORIZONTAL = [
