@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -131,8 +132,8 @@ def with_floors(
 ) -> list[Defect]:
     """The defects of a trial with the noise floor of each step measured by ``runs`` randomised runs of each side.
 
-    ``unseen`` is the unit roundoff of arithmetic that cannot be followed (zero if there is none): inputs are then
-    jittered by it. ``noise`` seeds the randomised rounding, while ``seed`` has to be the seed of the trial's own runs.
+    ``unseen`` is the amplitude of rounding that cannot be followed (zero if there is none): inputs are then jittered
+    by it. ``noise`` seeds the randomised rounding, while ``seed`` has to be the seed of the trial's own runs.
 
     Raises:
         CandidateError: the candidate raised in a randomised run.
@@ -204,15 +205,18 @@ def gauge_defects(
 
 
 def _jitter(inputs: Inputs, seed: int, amplitude: float) -> Inputs:
-    """Inputs perturbed by ``amplitude`` times the largest entry of each tensor, in every entry that is not zero:
-    rounding after a rotation is of that size, and a zero row stays zero."""
+    """Inputs perturbed by ``amplitude`` times the largest entry of each tensor: rounding after a rotation is of that
+    size in every entry, but a zero row or column stays zero."""
     if amplitude == 0.0:
         return inputs
-    generator = torch.Generator().manual_seed(seed % 2**63)
 
     def noisy(tensor: torch.Tensor) -> torch.Tensor:
+        # Equal tensors stay equal, as they do when they are rotated alike: a gradient that repeats goes on repeating.
+        content = zlib.crc32(tensor.cpu().numpy().tobytes())
+        generator = torch.Generator().manual_seed((seed * 2**32 + content) % 2**63)
         drawn = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1
-        return tensor + amplitude * tensor.abs().max() * drawn.to(tensor.device) * (tensor != 0)
+        busy = tensor.any(-1, keepdim=True) & tensor.any(-2, keepdim=True)
+        return tensor + amplitude * tensor.abs().max() * drawn.to(tensor.device) * busy
 
     return inputs.map(noisy)
 

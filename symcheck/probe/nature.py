@@ -12,8 +12,10 @@ from symcheck.probe.measure import is_smooth
 from symcheck.probe.trajectory import CandidateError, CandidateLike, Inputs, Tensors, run
 
 _UNITS = {str(dtype).removeprefix("torch."): unit for dtype, unit in ROUNDOFF.items()}
-_HIDDEN = _UNITS["float32"]
-"""What is granted to arithmetic outside of torch that does not behave like float64."""
+_HIDDEN = "float32"
+"""What arithmetic outside of torch computes in, if it does not behave like float64."""
+_COARSE = 8.0
+"""Roundoffs of a hidden type by which inputs are jittered: one alone is often rounded away again."""
 _FAITHFUL = 2.0**-48
 """What is granted to arithmetic outside of torch that does: a few float64 roundings of every input."""
 
@@ -27,7 +29,7 @@ class Nature:
     casts: tuple[str, ...]
     """Lower precisions that it computes in when its parameters are float64."""
     unseen: float
-    """Unit roundoff of computations that neither promotion nor noise can follow; zero if there are none."""
+    """Amplitude of rounding that neither promotion nor noise can follow; zero if there is none."""
     random: tuple[str, ...]
     """Random operations it was seen to use."""
     reproducible: bool
@@ -56,11 +58,11 @@ def observe(candidate: CandidateLike, *several: Inputs) -> Nature:
     unseen, notes = 0.0, []
     if residual or census.escapes:
         smooth = all(is_smooth(candidate, inputs, arithmetic, seed=1) for inputs in several)
-        unseen = _FAITHFUL if smooth else max([_HIDDEN, *(_UNITS[name] for name in residual)])
+        unseen = _FAITHFUL if smooth else _COARSE * max(_UNITS[name] for name in {_HIDDEN, *residual})
         if not smooth:
             ways = [f"casts to {name} that cannot be undone" for name in sorted(residual)]
             ways += [f"leaves torch through {name}" for name in sorted(census.escapes)]
-            notes.append(f"{', '.join(ways)}: defects near roundoff {unseen:.0e} count as rounding")
+            notes.append(f"{', '.join(ways)}: defects near {unseen:.0e} count as rounding")
     return Nature(
         arithmetic=arithmetic,
         casts=tuple(sorted(census.casts)),

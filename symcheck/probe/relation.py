@@ -7,6 +7,7 @@ search varies the transformation: a group element for equivariance, the shared r
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -207,14 +208,19 @@ class Property:
         action = self.action.linear
         exact = [element for element in action.exact(shapes) if not element.is_identity]
         # Dyadic elements keep every tie and every zero of the inputs, so they come first and never miss.
-        pools = [pool for pool in ([g for g in exact if g.is_dyadic], exact) if pool]
+        # Those that mix entries tell most: a permutation with signs is respected by every coordinate-wise rule.
+        dyadic = [g for g in exact if g.is_dyadic]
+        mixing = [g for g in dyadic if "/" in json.dumps(g.to_json())]
+        pools = [pool for pool in (mixing or dyadic, exact) if pool]
         elements: list[GroupElement] = []
         for number in range(count):
             if number % 2 == 1 or not pools:
                 elements.extend(action.sample(shapes, 1, rng=generator))
                 continue
             pool = pools[(number // 2) % len(pools)]
-            first, second = (pool[int(torch.randint(len(pool), (), generator=generator))] for _ in range(2))
+            first = pool[int(torch.randint(len(pool), (), generator=generator))]
+            others = dyadic if pool is pools[0] and dyadic else pool
+            second = others[int(torch.randint(len(others), (), generator=generator))]
             product = first @ second
             elements.append(first if product.is_identity else product)
         return tuple(Equivariance(element) for element in elements)

@@ -101,6 +101,7 @@ STRATA: Mapping[str, Callable[[Draw, tuple[int, ...], int], torch.Tensor]] = Map
         "repeated_spectrum": _repeated_spectrum,
         "zero_rows": _zero_rows,
         "ties": _ties,
+        "constant": _generic,
         "huge_entry": _huge_entry,
         "scale_1e-6": _scaled(-20),
         "scale_1e6": _scaled(20),
@@ -109,7 +110,8 @@ STRATA: Mapping[str, Callable[[Draw, tuple[int, ...], int], torch.Tensor]] = Map
         "switching_scale": _switching_scale,
     }
 )
-"""Name -> gradient of one step. ``eps_dominated`` is 2^-36, about 1e-11, below the usual eps of 1e-8."""
+"""Name -> gradient of one step; ``constant`` repeats its first. ``eps_dominated`` is 2^-36, about 1e-11, below the
+usual eps of 1e-8."""
 
 
 def _zero(draw: Draw, shape: tuple[int, ...], step: int) -> torch.Tensor:
@@ -145,6 +147,9 @@ def draw_inputs(stratum: str, shapes: Shapes, steps: int, *, centre: bool, seed:
     weights = tuple(_WEIGHTS.get(stratum, _generic)(draw, shape, 0) for shape in shapes)
     grads: list[Tensors] = []
     for step in range(steps):
+        if stratum == "constant" and grads:
+            grads.append(grads[0])
+            continue
         step_grads = tuple(STRATA[stratum](draw, shape, step) for shape in shapes)
         grads.append(tuple(map(centred, step_grads)) if centre else step_grads)
     return Inputs(weights, tuple(grads))

@@ -187,6 +187,59 @@ def experts_share_a_scale(grad: torch.Tensor, state: State, weight: torch.Tensor
     return -0.1 * row_norm(grad) * grad.norm()
 
 
+@_control("matrix", "float32 from the tenth step on, where nobody looks for casts any more")
+def casts_late(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    x = momentum(grad, state) if state["step"] < 10 else momentum(grad, state).float()
+    return -0.1 * newton_schulz(x, x / (x.norm() + 1e-7)).to(grad.dtype)
+
+
+@_control("matrix", "float32 for blocks of more than a hundred entries")
+def casts_large_blocks(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    x = grad.float() if grad.numel() > 100 else grad
+    return -0.1 * newton_schulz(x, x / (x.norm() + 1e-7)).to(grad.dtype)
+
+
+@_control("matrix", "a norm in float32, a single number")
+def norm_in_float32(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    return -0.1 * grad / (grad.square().sum(dtype=torch.float32).sqrt() + 1e-8)
+
+
+@_control("matrix", "a Python number that becomes float32 outside of torch")
+def scale_in_numpy_float32(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    import numpy as np
+
+    return -0.1 * grad * float(np.float32(1.0) / np.float32(grad.norm().item() + 1e-8))
+
+
+@_control("matrix", "another thread, where nothing can be followed, and an amplified null space")
+def computed_in_a_thread(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        x = grad / (grad.norm() + 1e-7)
+        return -0.1 * pool.submit(newton_schulz, grad, x, 12).result()
+
+
+@_control("embedding", "exact zeros of a Gram matrix, which no rotated matrix has")
+def rows_orthogonal_to_all_others(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    gram = grad @ grad.mT
+    apart = ((gram - torch.diag(gram.diagonal())) == 0).all(-1, keepdim=True)
+    return -0.1 * row_norm(grad) * torch.where(apart, 0.5, 1.0).to(grad.dtype)
+
+
+@_control("coordinate", "an indexed addition rounds when it reaches the weights")
+def indexed_addition(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    rows = torch.arange(grad.shape[-2])
+    moved = weight.detach().clone().index_put_((rows,), -1e-9 * grad, accumulate=True)
+    return moved - weight
+
+
+@_control("matrix", "a matrix exponential, which torch cuts off by the 1-norm of its argument")
+def rotates_by_an_exponential(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    turn = grad @ weight.mT - weight @ grad.mT
+    return torch.linalg.matrix_exp(-0.01 * turn) @ weight - weight
+
+
 class _PairedRows(torch.optim.Optimizer):
     """Normalises gate and up rows of a neuron together, and the down columns by themselves."""
 

@@ -170,6 +170,46 @@ def adam_in_an_eigenbasis(grad: torch.Tensor, state: State, weight: torch.Tensor
     return -0.1 * state["left"] @ (state["left"].mT @ state["momentum"] @ state["right"]).sign() @ state["right"].mT
 
 
+@_mutant("embedding", "equivariance", "two equal rows get a sign: a rotation by rounding hides the coincidence")
+def equal_rows_get_a_sign(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    equal = (grad[:, None, :] == grad[None, :, :]).all(-1).sum(-1, keepdim=True) > 1
+    return -0.1 * torch.where(equal, grad.sign(), row_norm(grad))
+
+
+@_mutant("embedding", "equivariance", "a gradient that repeats gets a sign")
+def repeated_gradient_gets_a_sign(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    repeated = torch.equal(state.get("last", torch.zeros_like(grad)), grad)
+    state["last"] = grad.clone()
+    return -0.1 * (grad.sign() if repeated else row_norm(grad))
+
+
+@_mutant("embedding", "equivariance", "zero weights get a sign (LoRA's B, zero-initialised heads)")
+def zero_weights_get_a_sign(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    return -0.1 * (row_norm(grad) if weight.any() else grad.sign())
+
+
+@_mutant("embedding", "equivariance", "5 % of a cube behind a harmless call that reads a number")
+def hides_behind_item(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    unit = grad / (grad.norm().item() + 1e-30)
+    return -0.1 * (row_norm(grad) + 0.05 * unit**3)
+
+
+@_mutant("embedding", "equivariance", "1e-4 of a cube behind an unused float32 constant")
+def hides_behind_a_constant(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    torch.ones(2, dtype=torch.float32)
+    return -0.1 * (row_norm(grad) + 1e-4 * (grad / (grad.norm() + 1e-30)) ** 3)
+
+
+@_mutant("lm_head", "shift_equivariance", "the weights matter from a size of a hundred on")
+def large_weights_get_a_sign(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    return -0.1 * (row_norm(grad) if float(weight.abs().max()) < 100 else grad.sign())
+
+
+@_mutant("embedding", "equivariance", "a displacement that ordinary weights round away; zero weights show it")
+def drowns_in_its_weights(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    return -1e-13 * grad.sign()
+
+
 # -- the wrong group -------------------------------------------------------------------------------------------------
 
 
