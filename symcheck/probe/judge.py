@@ -193,7 +193,8 @@ class _Judge:
                 question.property, self.candidate, self._nature(block), block, self.budget, self.seed
             )
         except CandidateError as error:
-            return dataclasses.replace(blank, **self._blame(error, block))
+            # The candidate takes this block; what it stumbled over is the contract's own set-up (an idle parameter, say).
+            return dataclasses.replace(blank, verdict=Verdict.ERROR, reason=str(error))
         return dataclasses.replace(
             blank,
             verdict=outcome.verdict,

@@ -269,3 +269,17 @@ def test_equivariance_error_measures_and_does_not_judge() -> None:
         equivariance_error(lambda p: torch.optim.SGD(p), "O(cols)", W=weight, grads=[weight / 0])
     with pytest.raises(ValueError, match="U1"):
         equivariance_error(lambda p: torch.optim.SGD(p), "U1[half](cols)", W=weight, grads=grads)
+
+
+def test_a_step_that_stumbles_over_an_idle_parameter_is_an_error_of_purity_and_no_refusal_of_a_shape() -> None:
+    class NeedsAllGradients(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            for group in self.param_groups:
+                for param in group["params"]:
+                    param.data.add_(param.grad, alpha=-0.1)
+
+    candidate = Candidate("greedy", {}, lambda params: NeedsAllGradients(params, lr=0.1))
+    (result,) = probe(candidate, plan([], ["purity"]), budget="quick", dtypes=["float64"], seed=0)
+    assert result.verdict is Verdict.ERROR
+    assert "shape" not in result.reason
+    assert _ask(candidate, "embedding").verdict is Verdict.SUPPORTED
