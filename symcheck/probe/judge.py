@@ -193,7 +193,7 @@ class _Judge:
                 question.property, self.candidate, self._nature(block), block, self.budget, self.seed
             )
         except CandidateError as error:
-            # The candidate takes this block; what it stumbled over is the contract's own set-up (an idle parameter, say).
+            # The candidate takes this block: it stumbled over the contract's own set-up, an idle parameter say.
             return dataclasses.replace(blank, verdict=Verdict.ERROR, reason=str(error))
         return dataclasses.replace(
             blank,
