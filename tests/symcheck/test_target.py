@@ -169,7 +169,8 @@ def test_a_constructor_that_raises_is_the_candidates_fault(source: Path) -> None
 def test_resolving_runs_nothing_of_the_candidate(tmp_path: Path) -> None:
     path = tmp_path / "dangerous.py"
     path.write_text("raise SystemExit(3)\n")
-    resolve((f"{path}:Name",), {})
+    (target,) = resolve((f"{path}:Name",), {})
+    assert target.name == f"{path}:Name"
 
 
 @pytest.mark.parametrize(
@@ -216,4 +217,4 @@ def test_any_text_is_a_setting_or_one_line(text: str) -> None:
 def test_a_reported_config_is_always_json(value: object) -> None:
     import json
 
-    json.dumps(plain(value), allow_nan=False)
+    assert json.loads(json.dumps(plain(value), allow_nan=False)) == plain(value)
