@@ -162,7 +162,8 @@ def with_floors(
     for defect in trial.defects():
         index = defect.step - 1
         if math.isfinite(trial.sizes[index]):
-            floor = max(defect.floor, scale * spread[index] / trial.sizes[index])
+            # One unseen rounding of the result is granted even where no jittered run happened to show it.
+            floor = max(defect.floor, scale * max(spread[index] / trial.sizes[index], unseen))
         else:
             floor = math.inf if spread[index] else defect.floor
         measured.append(Defect(defect.step, defect.value, floor))
