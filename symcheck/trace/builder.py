@@ -1,0 +1,518 @@
+"""Emission of program lines for torch tensors: sizes, broadcasting and merged dimensions on top of the vocabulary.
+
+A tensor is a `Sym`: a line of the program, and for every dimension of the tensor the sizes of the axes that make it up.
+A dimension of size one has no axis, a flattened one has several. The methods of `Builder` take and return `Sym`; what
+they emit is the vocabulary of ``docs/proof.md``, section 1.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+
+from symcheck.trace.program import BUNDLES, Line
+
+Dims = tuple[tuple[int, ...], ...]
+Scalar = bool | int | float | Fraction
+
+
+class NotInVocabulary(Exception):
+    """An operation, or a use of one, that programs cannot say. The message is one line: what it is."""
+
+
+@dataclass(frozen=True)
+class Sym:
+    """A tensor of the recorded run: the ``line`` of its value, the sizes of the axes of each dimension, its ``dtype``.
+
+    The axes of the line's value are the concatenation of ``dims``; row-major order within a dimension.
+    """
+
+    line: int
+    dims: Dims
+    dtype: torch.dtype
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The sizes of all axes, in order: the shape of the value of the line."""
+        return tuple(itertools.chain.from_iterable(self.dims))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the torch tensor."""
+        return tuple(math.prod(dim) for dim in self.dims)
+
+    @property
+    def numel(self) -> int:
+        """How many entries the tensor has."""
+        return math.prod(self.shape)
+
+    def positions(self, dim: int) -> tuple[int, ...]:
+        """The axes of the value that make up dimension ``dim`` (negative: from the end)."""
+        dim = self.dim(dim)
+        start = sum(map(len, self.dims[:dim]))
+        return tuple(range(start, start + len(self.dims[dim])))
+
+    def dim(self, dim: int) -> int:
+        """``dim`` counted from the front; of a tensor without dimensions, 0 and -1 are its only value."""
+        return dim % max(len(self.dims), 1)
+
+    def with_dims(self, dims: Iterable[Iterable[int]]) -> Sym:
+        """The same value with its axes grouped into other dimensions."""
+        dims = tuple(tuple(dim) for dim in dims)
+        if tuple(itertools.chain.from_iterable(dims)) != self.axes:
+            raise ValueError(f"axes {self.axes} cannot be grouped as {dims}")
+        return replace(self, dims=dims)
+
+    def unsqueeze(self, dim: int) -> Sym:
+        """One more dimension of size one before dimension ``dim`` (negative: from the end of the result)."""
+        dim %= len(self.dims) + 1
+        return replace(self, dims=(*self.dims[:dim], (), *self.dims[dim:]))
+
+    def squeeze(self, dims: Iterable[int]) -> Sym:
+        """Without ``dims``, which are of size one."""
+        gone = {self.dim(dim) for dim in dims}
+        return self.with_dims(sizes for number, sizes in enumerate(self.dims) if number not in gone)
+
+
+def dims_of(shape: Iterable[int]) -> Dims:
+    """The dimensions of a new tensor of this shape: one axis each, none where the size is one."""
+    return tuple(() if size == 1 else (int(size),) for size in shape)
+
+
+def exact(value: Scalar) -> Fraction:
+    """The exact value of a finite number; `NotInVocabulary` for others."""
+    if isinstance(value, complex) or not isinstance(value, int | float | Fraction):
+        raise NotInVocabulary(f"the number {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise NotInVocabulary(f"the number {value}")
+    return Fraction(value)
+
+
+def refine(splits: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The coarsest list of sizes that refines all of these, row-major; `NotInVocabulary` where there is none.
+
+    ``(6,)`` and ``(2, 3)`` give ``(2, 3)``; ``(2, 3)`` and ``(3, 2)`` have no common refinement.
+    """
+    strides = sorted({math.prod(sizes[at:]) for sizes in splits for at in range(len(sizes) + 1)})
+    if any(large % small for small, large in itertools.pairwise(strides)):
+        raise NotInVocabulary(f"dimensions split in different ways: {sorted(set(splits))}")
+    return tuple(large // small for small, large in reversed(list(itertools.pairwise(strides))))
+
+
+class Builder:
+    """Lines of a program in the making.
+
+    Attributes:
+        lines: the lines so far.
+        sizes: the shape of the value of every line in this run (of a bundle: ``()``).
+        constants: the value of every ``number``, ``array`` and (once known) ``random`` line.
+        where: source location stamped on new lines; the recorder sets it before each call of ``lower``.
+        observed: what torch computed for the (first) result of the call being lowered, a float64 array of the
+            tensor's shape. The recorder sets it before it lowers a random operation: drawn numbers go to ``constants``.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self.sizes: list[tuple[int, ...]] = []
+        self.constants: dict[int, float | np.ndarray] = {}
+        self.where = ""
+        self.observed: np.ndarray | None = None
+
+    def emit(
+        self, op: str, operands: Sequence[int], sizes: Iterable[int], attributes: Mapping[str, Any] | None = None
+    ) -> int:
+        """Append a line whose value has shape ``sizes``; returns its number."""
+        sizes = tuple(sizes)
+        rank = -1 if op in BUNDLES else len(sizes)
+        self.lines.append(Line(op, tuple(operands), dict(attributes or {}), rank, self.where))
+        self.sizes.append(sizes)
+        return len(self.lines) - 1
+
+    # -- sources ---------------------------------------------------------------------------------------------------
+
+    def input(self, name: str, dims: Dims, dtype: torch.dtype) -> Sym:
+        """The input ``name`` (``weight:0``, ``grad:0``, ``state:PATH``) with these dimensions."""
+        return Sym(self.emit("input", (), itertools.chain(*dims), {"name": name}), dims, dtype)
+
+    def number(self, value: Scalar, dtype: torch.dtype = torch.float64) -> Sym:
+        """A constant without dimensions, exactly."""
+        fraction = exact(value)
+        line = self.emit("number", (), (), {"value": str(fraction), "nonneg": fraction >= 0})
+        self.constants[line] = float(fraction)
+        return Sym(line, (), dtype)
+
+    def array(self, values: np.ndarray, dtype: torch.dtype = torch.float64) -> Sym:
+        """A constant array made outside torch or from nothing, of the shape of ``values``; all finite."""
+        if not np.isfinite(values).all():
+            raise NotInVocabulary("a constant that is not finite")
+        dims = dims_of(values.shape)
+        sizes = tuple(itertools.chain(*dims))
+        if not sizes:
+            value = values.reshape(()).item()
+            return replace(self.number(value, dtype), dims=dims)
+        line = self.emit("array", (), sizes, {"rank": len(sizes)})
+        self.constants[line] = np.array(values, dtype=np.float64).reshape(sizes)
+        return Sym(line, dims, dtype)
+
+    def zero(self, dims: Dims, dtype: torch.dtype = torch.float64) -> Sym:
+        """Zeros."""
+        sizes = tuple(itertools.chain(*dims))
+        return Sym(self.emit("zero", (), sizes, {"rank": len(sizes)}), dims, dtype)
+
+    def full(self, dims: Dims, value: Scalar, dtype: torch.dtype = torch.float64) -> Sym:
+        """One number everywhere."""
+        return self.expand_to(self.number(value, dtype), dims)
+
+    def eye(self, size: int, dtype: torch.dtype = torch.float64) -> Sym:
+        """The identity matrix."""
+        if size == 1:
+            return replace(self.number(1, dtype), dims=((), ()))
+        return Sym(self.emit("eye", (), (size, size)), ((size,), (size,)), dtype)
+
+    def random(self, dims: Dims, distribution: str, dtype: torch.dtype = torch.float64) -> Sym:
+        """Independent random numbers: ``normal`` (standard), ``symmetric`` or ``iid``; ``constants`` is set later."""
+        sizes = tuple(itertools.chain(*dims))
+        return Sym(self.emit("random", (), sizes, {"rank": len(sizes), "distribution": distribution}), dims, dtype)
+
+    # -- shape -----------------------------------------------------------------------------------------------------
+
+    def split(self, x: Sym, dim: int, sizes: tuple[int, ...]) -> Sym:
+        """``x`` with dimension ``dim`` made of axes of these ``sizes``, a refinement of those it has."""
+        dim = x.dim(dim)
+        if x.dims[dim] == sizes:
+            return x
+        dims = (*x.dims[:dim], sizes, *x.dims[dim + 1 :])
+        constant = self._constant_with(x, dims, x.positions(dim))
+        if constant is not None:
+            return constant
+        remaining = list(sizes)
+        done: list[int] = []
+        for size in x.dims[dim]:
+            parts: list[int] = []
+            while math.prod(parts) < size:
+                parts.append(remaining.pop(0))
+            if math.prod(parts) != size:
+                raise NotInVocabulary(f"dimension of axes {x.dims[dim]} split into {sizes}")
+            if len(parts) > 1:
+                x = self._split_axis(x, dim, len(done), tuple(parts))
+            done += parts
+        return x
+
+    def _constant_with(self, x: Sym, dims: Dims, positions: tuple[int, ...]) -> Sym | None:
+        """``x`` with other ``dims``, which differ at ``positions`` only, if its line is constant there; else None."""
+        line = self.lines[x.line]
+        if line.op == "zero":
+            return self.zero(dims, x.dtype)
+        if line.op != "expand" or not set(positions) <= set(line.attributes["axes"]):
+            return None
+        kept = [axis for axis in range(len(x.axes)) if axis not in set(line.attributes["axes"])]
+        shift = len(list(itertools.chain(*dims))) - len(x.axes)
+        kept = [axis + shift if axis > positions[-1] else axis for axis in kept]
+        return Sym(self._expand(line.operands[0], kept, tuple(itertools.chain(*dims))), dims, x.dtype)
+
+    def _split_axis(self, x: Sym, dim: int, within: int, parts: tuple[int, ...]) -> Sym:
+        axis = x.positions(dim)[within]
+        dims = (*x.dims[:dim], (*x.dims[dim][:within], *parts, *x.dims[dim][within + 1 :]), *x.dims[dim + 1 :])
+        out: list[int | None] = [*range(axis), *[None] * len(parts), *range(axis + 1, len(x.axes))]
+        return self.take("split", [x], [[axis]], out, parts, range(math.prod(parts)), dims)
+
+    def merge(self, x: Sym, dim: int) -> Sym:
+        """``x`` with dimension ``dim`` one axis (unless it has none): laws of its axes are lost."""
+        dim = x.dim(dim)
+        if len(x.dims[dim]) < 2:
+            return x
+        positions = x.positions(dim)
+        size = math.prod(x.dims[dim])
+        out: list[int | None] = [*range(positions[0]), None, *range(positions[-1] + 1, len(x.axes))]
+        dims = (*x.dims[:dim], (size,), *x.dims[dim + 1 :])
+        return self.take("merge", [x], [list(positions)], out, (size,), range(size), dims)
+
+    def reshape(self, x: Sym, shape: Sequence[int]) -> Sym:
+        """``x`` in row-major order with another shape; axes are split where a new dimension begins within one."""
+        if math.prod(shape) != x.numel:
+            raise ValueError(f"a tensor of shape {x.shape} cannot be reshaped to {tuple(shape)}")
+        flat = x.with_dims([x.axes])
+        axes = refine([x.axes, tuple(size for size in shape if size != 1)])
+        remaining = list(self.split(flat, 0, axes).dims[0]) if axes else []
+        flat = self.split(flat, 0, axes) if axes else flat
+        dims: list[tuple[int, ...]] = []
+        for size in shape:
+            parts: list[int] = []
+            while math.prod(parts) < size:
+                parts.append(remaining.pop(0))
+            dims.append(tuple(parts))
+        return flat.with_dims(dims)
+
+    def broadcast_dims(self, operands: Sequence[Sym]) -> Dims:
+        """The dimensions that operands broadcast to, each split as finely as any operand splits it."""
+        count = max((len(x.dims) for x in operands), default=0)
+        dims = []
+        for back in range(count, 0, -1):
+            splits = {x.dims[-back] for x in operands if len(x.dims) >= back} - {()}
+            if len({math.prod(sizes) for sizes in splits}) > 1:
+                raise ValueError(f"shapes {[x.shape for x in operands]} do not broadcast")
+            dims.append(refine(sorted(splits)) if splits else ())
+        return tuple(dims)
+
+    def _aligned(self, x: Sym, dims: Dims) -> Sym:
+        """``x`` with as many dimensions as ``dims``, each of size one or split in the same way."""
+        if len(x.dims) > len(dims):
+            raise ValueError(f"a tensor of shape {x.shape} does not expand to {dims}")
+        x = replace(x, dims=((),) * (len(dims) - len(x.dims)) + x.dims)
+        for dim, sizes in enumerate(dims):
+            if x.dims[dim] not in ((), sizes):
+                x = self.split(x, dim, sizes)
+        return x
+
+    def expand_to(self, x: Sym, dims: Dims) -> Sym:
+        """``x`` constant along what it lacks of ``dims``, by torch's rules of broadcasting."""
+        x = self._aligned(x, dims)
+        kept: list[int] = []
+        position = 0
+        for own, wanted in zip(x.dims, dims, strict=True):
+            kept += range(position, position + len(own))
+            position += len(wanted)
+        if len(kept) == position:
+            return replace(x, dims=dims)
+        return Sym(self._expand(x.line, kept, tuple(itertools.chain(*dims))), dims, x.dtype)
+
+    def _expand(self, line: int, kept: Sequence[int], sizes: tuple[int, ...]) -> int:
+        new = [axis for axis in range(len(sizes)) if axis not in set(kept)]
+        return self.emit("expand", (line,), sizes, {"axes": new}) if new else line
+
+    def permute(self, x: Sym, order: Sequence[int]) -> Sym:
+        """The dimensions of ``x`` in another order."""
+        letters = self.letters(x)
+        return self.contract([x], [letters], [letters[x.dim(dim)] for dim in order], dtype=x.dtype)
+
+    def transpose(self, x: Sym, first: int = -1, second: int = -2) -> Sym:
+        """Two dimensions exchanged."""
+        order = list(range(len(x.dims)))
+        first, second = x.dim(first), x.dim(second)
+        order[first], order[second] = second, first
+        return self.permute(x, order)
+
+    # -- operations ------------------------------------------------------------------------------------------------
+
+    def letters(self, x: Sym, start: int = 0) -> list[tuple[int, ...]]:
+        """A letter for every axis of ``x``, grouped by dimension, counted from ``start``."""
+        counter = itertools.count(start)
+        return [tuple(next(counter) for _ in dim) for dim in x.dims]
+
+    def contract(
+        self,
+        operands: Sequence[Sym],
+        indices: Sequence[Sequence[Sequence[int]]],
+        out: Sequence[Sequence[int]],
+        mean: bool = False,
+        dtype: torch.dtype | None = None,
+    ) -> Sym:
+        """Sum of products. ``indices`` and ``out`` give the letters grouped by dimension, like ``Sym.dims``."""
+        size: dict[int, int] = {}
+        for x, letters in zip(operands, indices, strict=True):
+            for letter, axis in zip(itertools.chain(*letters), x.axes, strict=True):
+                if size.setdefault(letter, axis) != axis:
+                    raise NotInVocabulary(f"axes of sizes {size[letter]} and {axis} contracted with each other")
+        names = {letter: number for number, letter in enumerate(size)}
+        flat = [[names[letter] for letter in itertools.chain(*letters)] for letters in indices]
+        result = [names[letter] for letter in itertools.chain(*out)]
+        dims = tuple(tuple(size[letter] for letter in group) for group in out)
+        dtype = operands[0].dtype if dtype is None else dtype
+        if len(operands) == 1 and flat[0] == result:
+            return Sym(operands[0].line, dims, dtype)
+        attributes = {"indices": flat, "out": result, "mean": mean}
+        line = self.emit("contract", [x.line for x in operands], itertools.chain(*dims), attributes)
+        return Sym(line, dims, dtype)
+
+    def mul(self, *operands: Sym, dtype: torch.dtype | None = None) -> Sym:
+        """The product, broadcast."""
+        dims = self.broadcast_dims(operands)
+        aligned = [self._aligned(x, dims) for x in operands]
+        counter = itertools.count()
+        letters = [tuple(next(counter) for _ in sizes) for sizes in dims]
+        indices = [[group if own else () for group, own in zip(letters, x.dims, strict=True)] for x in aligned]
+        return self.contract(aligned, indices, letters, dtype=dtype)
+
+    def scale(self, x: Sym, value: Scalar, dtype: torch.dtype | None = None) -> Sym:
+        """``x`` times a number."""
+        return self.mul(x, self.number(value), dtype=dtype or x.dtype)
+
+    def sum(self, x: Sym, dims: Iterable[int], mean: bool = False, dtype: torch.dtype | None = None) -> Sym:
+        """Sum, or mean, over ``dims``, which stay with size one."""
+        gone = {x.dim(dim) for dim in dims}
+        letters = self.letters(x)
+        out = [() if number in gone else group for number, group in enumerate(letters)]
+        return self.contract([x], [letters], out, mean=mean, dtype=dtype)
+
+    def add(self, *operands: Sym, signs: Sequence[int] | None = None, dtype: torch.dtype | None = None) -> Sym:
+        """The signed sum, broadcast."""
+        dims = self.broadcast_dims(operands)
+        lines = [self.expand_to(x, dims).line for x in operands]
+        attributes = {"signs": list(signs or [1] * len(operands))}
+        return Sym(self.emit("add", lines, itertools.chain(*dims), attributes), dims, dtype or operands[0].dtype)
+
+    def sub(self, x: Sym, y: Sym, dtype: torch.dtype | None = None) -> Sym:
+        """``x - y``."""
+        return self.add(x, y, signs=(1, -1), dtype=dtype)
+
+    def neg(self, x: Sym) -> Sym:
+        """``-x``."""
+        return self.add(x, signs=(-1,))
+
+    def map(self, fn: str, *operands: Sym, args: Sequence[Scalar | None] = (), dtype: torch.dtype | None = None) -> Sym:
+        """An elementwise function, broadcast; ``args`` its parameters."""
+        dims = self.broadcast_dims(operands)
+        lines = [self.expand_to(x, dims).line for x in operands]
+        attributes: dict[str, Any] = {"fn": fn}
+        if args:
+            attributes["args"] = [None if value is None else str(exact(value)) for value in args]
+        return Sym(self.emit("map", lines, itertools.chain(*dims), attributes), dims, dtype or operands[0].dtype)
+
+    def div(self, x: Sym, y: Sym, dtype: torch.dtype | None = None) -> Sym:
+        """``x / y``."""
+        return self.mul(x, self.map("reciprocal", y), dtype=dtype)
+
+    def select(self, mask: Sym, x: Sym, y: Sym, dtype: torch.dtype | None = None) -> Sym:
+        """``where(mask, x, y)``, broadcast."""
+        dims = self.broadcast_dims((mask, x, y))
+        lines = [self.expand_to(value, dims).line for value in (mask, x, y)]
+        return Sym(self.emit("select", lines, itertools.chain(*dims)), dims, dtype or x.dtype)
+
+    def symmetric(self, fn: str, x: Sym, dims: Iterable[int], dtype: torch.dtype | None = None) -> Sym:
+        """A function of the entries along ``dims`` that ignores their order; ``dims`` stay with size one.
+
+        ``sort`` (ascending, one dimension) keeps its dimension, merged into one axis.
+        """
+        gone = sorted({x.dim(dim) for dim in dims})
+        if fn == "sort":
+            return self._sort(x, gone[0])
+        axes = [axis for dim in gone for axis in x.positions(dim)] if x.dims else []
+        if not axes:
+            return replace(x, dtype=dtype or x.dtype)
+        left = tuple(() if number in gone else sizes for number, sizes in enumerate(x.dims))
+        line = self.emit("symmetric", (x.line,), itertools.chain(*left), {"fn": fn, "axes": axes})
+        return Sym(line, left, dtype or x.dtype)
+
+    def _sort(self, x: Sym, dim: int) -> Sym:
+        if not x.dims or not x.dims[dim]:
+            return x
+        x = self.merge(x, dim)
+        order = [number for number in range(len(x.dims)) if number != dim] + [dim]
+        left = tuple(x.dims[number] for number in order)
+        attributes = {"fn": "sort", "axes": list(x.positions(dim))}
+        last = Sym(self.emit("symmetric", (x.line,), itertools.chain(*left), attributes), left, x.dtype)
+        return self.permute(last, [order.index(number) for number in range(len(order))])
+
+    def along(
+        self,
+        fn: str,
+        operands: Sequence[Sym],
+        axes: Sequence[Sequence[int]],
+        out: Sequence[int | None],
+        dims: Dims,
+        *,
+        linear: bool,
+        args: Mapping[str, Any] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Sym:
+        """A function of the listed ``axes`` of the values. ``out``: an axis of the first operand, or None for a new one.
+
+        Raises:
+            NotInVocabulary: the other axes of the operands do not correspond.
+        """
+        kept = [
+            tuple(size for axis, size in enumerate(x.axes) if axis not in set(listed))
+            for x, listed in zip(operands, axes, strict=True)
+        ]
+        if len(set(kept)) > 1:
+            raise NotInVocabulary(f"{fn} of tensors whose other axes differ: {kept}")
+        attributes: dict[str, Any] = {
+            "fn": fn,
+            "axes": [list(listed) for listed in axes],
+            "out": [["new"] if axis is None else ["batch", axis] for axis in out],
+            "linear": linear,
+        }
+        if args:
+            attributes["args"] = dict(args)
+        line = self.emit("along", [x.line for x in operands], itertools.chain(*dims), attributes)
+        return Sym(line, dims, dtype or operands[0].dtype)
+
+    def take(
+        self,
+        fn: str,
+        operands: Sequence[Sym],
+        axes: Sequence[Sequence[int]],
+        out: Sequence[int | None],
+        sizes: Sequence[int],
+        indices: Iterable[int],
+        dims: Dims,
+    ) -> Sym:
+        """A linear ``along`` that moves entries: slices, concatenations, gathers by constants, triangles.
+
+        The entries along the listed axes of every operand, row-major in the order listed, are strung together. Entry
+        ``j`` of the new axes (of these ``sizes``, row-major, in the order of ``out``) is entry ``indices[j]`` of that
+        string, or 0 where ``indices[j]`` is -1.
+        """
+        args = {"sizes": [int(size) for size in sizes], "take": [int(index) for index in indices]}
+        return self.along(fn, operands, axes, out, dims, linear=True, args=args)
+
+    def round_(self, x: Sym, dtype: torch.dtype) -> Sym:
+        """A cast to another floating-point type."""
+        line = self.emit("round", (x.line,), x.axes, {"dtype": str(dtype).removeprefix("torch.")})
+        return Sym(line, x.dims, dtype)
+
+    # -- matrices --------------------------------------------------------------------------------------------------
+
+    def matrix(self, x: Sym, what: str) -> Sym:
+        """``x`` with its last two dimensions one axis each; `NotInVocabulary` where one is of size one."""
+        if len(x.dims) < 2 or not x.dims[-1] or not x.dims[-2]:
+            raise NotInVocabulary(f"{what} of a matrix of shape {x.shape[-2:]}")
+        return self.merge(self.merge(x, -1), -2)
+
+    def inverse(self, x: Sym) -> Sym:
+        """The inverse of the matrices in the last two dimensions."""
+        if x.shape[-2:] == (1, 1):
+            return self.map("reciprocal", x)
+        x = self.matrix(x, "inverse")
+        return Sym(self.emit("inverse", (x.line,), x.axes), x.dims, x.dtype)
+
+    def cholesky(self, x: Sym) -> Sym:
+        """The lower Cholesky factor of the symmetric matrices in the last two dimensions."""
+        if x.shape[-2:] == (1, 1):
+            return self.map("sqrt", x)
+        x = self.matrix(x, "cholesky")
+        return Sym(self.emit("cholesky", (x.line,), x.axes), x.dims, x.dtype)
+
+    def expm(self, x: Sym) -> Sym:
+        """The exponential of the matrices in the last two dimensions."""
+        if x.shape[-2:] == (1, 1):
+            return self.map("exp", x)
+        x = self.matrix(x, "expm")
+        return Sym(self.emit("expm", (x.line,), x.axes), x.dims, x.dtype)
+
+    def factor(self, op: str, x: Sym) -> tuple[Sym, ...]:
+        """The parts of ``eigh``, ``svd`` or ``qr`` (reduced) of the matrices in the last two dimensions."""
+        x = self.matrix(x, op)
+        *batch, (rows,), (cols,) = x.dims
+        rank = min(rows, cols)
+        shapes = {
+            "eigh": [(rank,), (rank, rank)],
+            "svd": [(rows, rank), (rank,), (rank, cols)],
+            "qr": [(rows, rank), (rank, cols)],
+        }[op]
+        line = self.emit(op, (x.line,), ())
+        return tuple(
+            self.part(line, name, (*batch, *((size,) for size in shape)), x.dtype)
+            for name, shape in zip(BUNDLES[op], shapes, strict=True)
+        )
+
+    def part(self, bundle: int, name: str, dims: Dims, dtype: torch.dtype) -> Sym:
+        """One value of a bundle."""
+        return Sym(self.emit("part", (bundle,), itertools.chain(*dims), {"part": name}), dims, dtype)
