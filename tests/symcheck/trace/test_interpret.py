@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -228,20 +228,29 @@ def test_sources_expand_select_round() -> None:
     assert np.array_equal(_run("round", [x], {"dtype": "bfloat16"}, (2, 3)), x)
 
 
-ALONG = {
-    "take": ({"take": [2, -1], "sizes": [2]}, [1], [["batch", 0], ["new"]], lambda x: [x[:, 2], 0 * x[:, 2]]),
-    "cumsum": ({}, [1], [["batch", 0], ["new"]], lambda x: np.cumsum(x, 1).T),
-}
+@pytest.mark.parametrize(
+    ("fn", "expected"),
+    [
+        ("cumsum", np.add.accumulate),
+        ("cumprod", np.multiply.accumulate),
+        ("cummax", np.maximum.accumulate),
+        ("cummin", np.minimum.accumulate),
+        ("argsort", np.argsort),
+    ],
+)
+def test_functions_along_axes(fn: str, expected: Callable[..., np.ndarray]) -> None:
+    x = _matrix(1, 4, 3)
+    at = {"fn": fn, "axes": [[0]], "out": [["new"], ["batch", 1]], "linear": fn == "cumsum"}
+    assert np.array_equal(_run("along", [x], at, x.shape), expected(x, axis=0))
 
 
-@pytest.mark.parametrize("fn", sorted(ALONG))
-def test_functions_along_axes(fn: str) -> None:
-    args, axes, out, expected = ALONG[fn]
-    x = np.round(_matrix(1, 4, 3), 1)
-    value = np.stack(list(expected(x)), 1)
-    assert np.array_equal(
-        _run("along", [x], {"fn": fn, "axes": [axes], "out": out, "linear": True, "args": args}, value.shape), value
-    )
+def test_gather_and_take() -> None:
+    x = _matrix(1, 4, 3)
+    order = np.argsort(-x, axis=1)[:, :2]
+    at = {"fn": "gather", "axes": [[1], [1]], "out": [["batch", 0], ["new"]], "linear": False}
+    assert np.array_equal(_run("along", [x, order], at, (4, 2)), np.take_along_axis(x, order, 1))
+    at = {"fn": "pad", "axes": [[1]], "out": [["batch", 0], ["new"]], "args": {"take": [2, -1], "sizes": [2]}}
+    assert np.array_equal(_run("along", [x], at, (4, 2)), np.stack([x[:, 2], 0 * x[:, 2]], 1))
 
 
 def test_along_orders_batch_and_new_axes() -> None:
