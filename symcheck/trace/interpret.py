@@ -84,6 +84,10 @@ class Arithmetic:
         """Over the last axis."""
         return np.asarray(scipy.special.logsumexp(values, axis=-1))
 
+    def rounded(self, op: str, at: Mapping[str, Any], operands: Sequence[Array], value: Array) -> Array:
+        """What an operation yields where its value in exact arithmetic is about ``value``."""
+        return value
+
     def inverse(self, matrix: Array) -> Array:
         """Of square matrices; NaN where there is none. So for every factorisation."""
         return _or_nan(np.linalg.inv, matrix)
@@ -190,6 +194,7 @@ def _line(
         result = _OPERATIONS[line.op](operands, at, size, arithmetic)
     if isinstance(result, dict):
         return result
+    result = arithmetic.rounded(line.op, at, operands, result)
     if result.shape != size or result.ndim != line.rank:
         raise ValueError(f"its value has shape {result.shape}, not {size} of rank {line.rank}")
     return result
@@ -239,7 +244,8 @@ def _expand(operands: Sequence[Array], at: Mapping[str, Any], size: tuple[int, .
     return np.broadcast_to(value, size)
 
 
-def _contract(operands: Sequence[Array], at: Mapping[str, Any], size: tuple[int, ...], arithmetic: Arithmetic) -> Array:
+def contract(operands: Sequence[Array], at: Mapping[str, Any], size: tuple[int, ...], arithmetic: Arithmetic) -> Array:
+    """The value of a ``contract`` line. ValueError: its indices do not fit the operands."""
     indices, out = [list(letters) for letters in at["indices"]], list(at["out"])
     if len(indices) != len(operands) or not operands:
         raise ValueError(f"indices for {len(indices)} operands, not {len(operands)}")
@@ -350,7 +356,7 @@ def _round(operands: Sequence[Array], at: Mapping[str, Any], size: tuple[int, ..
 
 _OPERATIONS: Mapping[str, Callable[[Sequence[Array], Mapping[str, Any], tuple[int, ...], Arithmetic], Value]] = {
     "expand": _expand,
-    "contract": _contract,
+    "contract": contract,
     "add": _add,
     "map": _map,
     "select": _select,
