@@ -1,0 +1,119 @@
+"""From an action on a block to the claim of a certificate: variables, and how each axis of each tensor moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from groups import Action, ExpertAction, ProductAction, Wreath
+from groups.group import Group
+from symcheck.prove.errors import NoProof
+
+Shapes = Sequence[tuple[int, ...]]
+
+CLASSES = {"Perm": "perm", "Sign": "sign", "SPerm": "sperm", "O": "orth", "Stab1": "stab1", "Scale+": "scale+"} | {
+    "Scale": "scale"
+}
+"""Classes of variables by the name of the family."""
+WIDER = {"Cyclic": "Perm", "U1[half]": "O", "U1[interleaved]": "O"}
+"""Families without a law of their own, and one with a law that contains them."""
+
+
+@dataclass(frozen=True)
+class ClaimedAction:
+    """The ``claim`` part of a certificate, and how the axes of the parameters are split for it (None: not at all)."""
+
+    claim: dict[str, Any]
+    splits: tuple[tuple[tuple[int, ...], ...], ...] | None
+
+
+def equivariance_claim(action: Action, shapes: Shapes) -> ClaimedAction:
+    """The claim that a rule commutes with (the linear part of) ``action`` on tensors of these ``shapes``.
+
+    Raises:
+        NoProof: the action has a factor that no law describes (GL, a user's matrix group).
+    """
+    action = action.linear
+    stacked = isinstance(action, ExpertAction)
+    inner = action.block if isinstance(action, ExpertAction) else action
+    if not isinstance(inner, ProductAction):
+        raise NoProof(f"no law describes the action {action}")
+    variables: list[dict[str, Any]] = []
+    if stacked:
+        variables.append(_variable("experts", "perm"))
+    base = "experts" if stacked else None
+    heads: dict[str, tuple[str | None, str | None, int]] = {}
+    for name, group in inner.variables:
+        heads[name] = _declare(name, group, base, variables, _entries(inner, name, shapes))
+    tensors, splits, cut = [], [], False
+    for number, shape in enumerate(shapes):
+        axes: list[Any] = [["experts", 0, 1]] if stacked else []
+        sizes: list[tuple[int, ...]] = [(shape[0],)] if stacked else []
+        for position in range(len(axes), len(shape)):
+            factor = next((f for f in inner.factors[number] if position in _positions(f.axis, len(shape))), None)
+            if factor is None:
+                axes.append(None)
+                sizes.append((shape[position],))
+                continue
+            top, own, blocks = heads[factor.variable]
+            power = -1 if factor.dual else 1
+            if blocks > 1:
+                axes += [None if top is None else [top, 0, 1], None if own is None else [own, 0, power]]
+                sizes.append((blocks, shape[position] // blocks))
+                cut = True
+            else:
+                sub = _positions(factor.axis, len(shape)).index(position) if factor.axis == "entries" else 0
+                axes.append(None if own is None else [own, sub, power])
+                sizes.append((shape[position],))
+        flat = [size for split in sizes for size in split]
+        tensors.append([axis for axis, size in zip(axes, flat, strict=True) if size > 1])
+        splits.append(tuple(tuple(size for size in split if size > 1) for split in sizes))
+    return ClaimedAction(
+        {"property": "equivariance", "variables": variables, "tensors": tensors}, tuple(splits) if cut else None
+    )
+
+
+def _variable(name: str, kind: str, axes: int = 1, fibre: str | None = None) -> dict[str, Any]:
+    return {"name": name, "class": kind, "axes": axes, "fibre": fibre}
+
+
+def _entries(action: ProductAction, name: str, shapes: Shapes) -> int:
+    """How many axes the variable acts on at once."""
+    for factors, shape in zip(action.factors, shapes, strict=True):
+        if any(factor.variable == name and factor.axis == "entries" for factor in factors):
+            return sum(size > 1 for size in shape)
+    return 1
+
+
+def _declare(
+    name: str, group: Group, base: str | None, variables: list[dict[str, Any]], axes: int
+) -> tuple[str | None, str | None, int]:
+    """Declare a variable; the permutation of blocks it contains, its own name, and the number of blocks."""
+    if isinstance(group, Wreath):
+        if base is not None:
+            raise NoProof(f"no law describes {group} inside a stack of experts")
+        top = None
+        if str(group.top) == "Perm":
+            top = f"{name}.blocks"
+            variables.append(_variable(top, "perm"))
+        elif str(group.top) != "1":
+            raise NoProof(f"no law describes {group}")
+        if str(group.inner) == "1":
+            return top, None, group.blocks
+        if top is None:
+            raise NoProof(f"no law describes {group}")
+        _, own, _ = _declare(name, group.inner, top, variables, 1)
+        return top, own, group.blocks
+    family = WIDER.get(str(group), str(group))
+    if family == "1":
+        return None, None, 1
+    if family not in CLASSES:
+        raise NoProof(f"no law describes {group}")
+    variables.append(_variable(name, CLASSES[family], axes, base))
+    return None, name, 1
+
+
+def _positions(axis: str, rank: int) -> tuple[int, ...]:
+    named = {"rows": (rank - 2,), "cols": (rank - 1,), "experts": (rank - 3,), "entries": tuple(range(rank))}
+    return named[axis]
