@@ -35,7 +35,7 @@ CLEAR = 2.0**7
 RELEVANT = 1e-3
 """An estimate with a larger error than this, relative to the update, cannot tell a symmetry from its absence."""
 SUBSPACES = ("rows", "cols", "rows + cols", "entries")
-"""Where an algebra acts: ``X G``, ``G Y^T``, ``X G + G Y^T`` with X and Y coupled or not, and any map of the entries."""
+"""Where an algebra acts: ``X G``, ``G Y^T``, ``X G + G Y^T`` with X and Y coupled or not, any map of the entries."""
 _ANGLE = 1e-2
 """Computed null spaces are off by the error over the gap, ``1 / CLEAR`` at most; different algebras by order one."""
 
@@ -139,7 +139,7 @@ def _system(linear: Linearised, jacobian: FloatArray) -> FloatArray:
     for grad, by_grad in zip(grads, by_grads, strict=True):
         residual -= np.einsum("kb,a->kab", by_grad, grad)
     moved = np.einsum("tb,ca->tcab", linear.value.reshape(steps, size), np.eye(size))
-    return (residual - moved.reshape(residual.shape)).reshape(steps * size, size * size)
+    return np.asarray((residual - moved.reshape(residual.shape)).reshape(steps * size, size * size))
 
 
 def _algebra(where: str, system: FloatArray, shape: tuple[int, int], error: float) -> Algebra:
@@ -234,7 +234,7 @@ def _on_axis(where: str, basis: FloatArray, shape: tuple[int, int]) -> FloatArra
 def _tensor(left: FloatArray, right: FloatArray) -> FloatArray:
     """All ``X (x) Y``: the maps ``G -> X G Y^T`` of the entries."""
     size = left.shape[-1] * right.shape[-1]
-    return np.einsum("kij,lab->kliajb", left, right).reshape(-1, size, size)
+    return np.asarray(np.einsum("kij,lab->kliajb", left, right).reshape(-1, size, size))
 
 
 def _all(size: int) -> FloatArray:
@@ -247,7 +247,7 @@ def _each(size: int) -> FloatArray:
 
 def _shifts(size: int) -> FloatArray:
     """All ``v 1^T``. They move gradients by a shift and displacements along 1: both vanish for a centred rule."""
-    return np.einsum("ki,j->kij", np.eye(size), np.ones(size))
+    return np.asarray(np.einsum("ki,j->kij", np.eye(size), np.ones(size)))
 
 
 def _orthonormal(span: FloatArray) -> FloatArray:

@@ -29,31 +29,44 @@ def scale_orbit(setting: Setting) -> Outcome:
     """
     claim = getattr(setting.candidate, "claim", None)
     claimed = getattr(claim, "degree", None)
-    results = []
-    for shapes in setting.shapes(2):
-        try:
-            results.append((shapes, *_orbit(setting, shapes)))
-        except _Breaks as fault:
-            return Outcome(Verdict.REFUTED, str(fault), evidence=Evidence(examples=1, steps=STEPS, shapes=shapes))
-    tried = tuple(shape for shapes, *_ in results for shape in shapes)
-    evidence = Evidence(examples=len(EXPONENTS) * len(results), steps=STEPS, shapes=tried)
-    degrees = {degree for _, degree, _, _ in results}
-    if len(degrees) > 1 or None in degrees:
+    shapes_list = setting.shapes(2)
+    tried = tuple(shape for shapes in shapes_list for shape in shapes)
+    evidence = Evidence(examples=len(EXPONENTS) * len(shapes_list), steps=STEPS, shapes=tried)
+    try:
+        degree, low, high = homogeneity(setting, shapes_list)
+    except Breaks as fault:
+        return Outcome(Verdict.REFUTED, str(fault), evidence=Evidence(examples=1, steps=STEPS, shapes=fault.shapes))
+    if degree is None:
         if claimed is None:
             return Outcome(
                 Verdict.DECLINED, "not homogeneous of any degree near scale one, and no degree is claimed", (), evidence
             )
         return Outcome(Verdict.REFUTED, f"claimed degree {claimed}, but it is homogeneous of no degree", (), evidence)
-    degree = degrees.pop()
-    low, high = max(entry[2] for entry in results), min(entry[3] for entry in results)
     measured = f"degree {degree} for gradient scales 2^{low} to 2^{high}"
     if claimed is not None and degree != claimed:
         return Outcome(Verdict.REFUTED, f"claimed degree {claimed}, measured {measured}", (), evidence)
     return Outcome(Verdict.SUPPORTED, conditions=(measured,), evidence=evidence)
 
 
-class _Breaks(Exception):
+def homogeneity(setting: Setting, shapes_list: list[Shapes]) -> tuple[int | float | None, int, int]:
+    """The degree near scale one, None if there is none, and the exponents ``k`` of ``2^k`` between which it holds.
+
+    Raises:
+        Breaks: the update raises or overflows at some scale.
+    """
+    results = [_orbit(setting, shapes) for shapes in shapes_list]
+    degrees = {degree for degree, _, _ in results}
+    if len(degrees) != 1:
+        return None, 0, 0
+    return degrees.pop(), max(low for _, low, _ in results), min(high for _, _, high in results)
+
+
+class Breaks(Exception):
     """The update raises or overflows at some scale: homogeneous of no degree there, claimed or not."""
+
+    def __init__(self, text: str, shapes: Shapes) -> None:
+        super().__init__(text)
+        self.shapes = shapes
 
 
 def _orbit(setting: Setting, shapes: Shapes) -> tuple[int | float | None, int, int]:
@@ -73,9 +86,9 @@ def _orbit(setting: Setting, shapes: Shapes) -> tuple[int | float | None, int, i
         try:
             at[exponent] = run(setting.candidate, scaled, seed=setting.seed)
         except CandidateError as error:
-            raise _Breaks(f"at gradient scale 2^{exponent}: {error}") from error
+            raise Breaks(f"at gradient scale 2^{exponent}: {error}", shapes) from error
         if not all(torch.isfinite(tensor).all() for step in at[exponent] for tensor in step):
-            raise _Breaks(f"at gradient scale 2^{exponent} the update is not finite")
+            raise Breaks(f"at gradient scale 2^{exponent} the update is not finite", shapes)
     ratio = _size(at[1]) / _size(base) if _size(base) else math.nan
     if not math.isfinite(ratio) or ratio <= 0:
         return None, 0, 0

@@ -1,0 +1,257 @@
+"""`discover`: the largest certified group of a candidate, whether it is tight, and what else characterises it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from groups import FAMILIES, get_block
+from symcheck.discover.algebra import STEPS, Estimate, embedded, lie_algebra
+from symcheck.discover.character import Trait, characterise
+from symcheck.discover.generators import hints
+from symcheck.discover.lattice import AXES, CLASSES, HOLDS, Decide, Lattice, action, below, search
+from symcheck.probe import probe
+from symcheck.probe.contracts import Setting
+from symcheck.probe.names import BUDGETS, Budget, Question
+from symcheck.probe.nature import Nature, observe
+from symcheck.probe.strata import draw_inputs
+from symcheck.probe.trajectory import CandidateError, ConfiguredCandidate, largest, run
+from symcheck.result import ORDINARY, Result, Verdict
+
+BLOCK = "matrix"
+SHAPES = ((3, 4), (4, 3))
+"""Where generators are tried and algebras estimated: a rule may treat wide and tall matrices differently."""
+FALLBACKS = ((2, 4), (4, 2), (4, 4))
+"""The same for a candidate that takes neither, because it cuts an axis into halves say."""
+PATIENCE = 12
+"""Steps tried for a candidate that stands still in the first ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Discovery:
+    """The answer to ``symcheck discover``; plain data.
+
+    ``groups`` are the largest groups that hold (several where no class contains them all; none: no class on any axis),
+    ``proved`` the largest with a proof, ``excluded`` the smallest classes that were refuted. ``verdicts`` says it for
+    every class on every axis and ``answers`` are the questions that were asked. ``disagreements`` are contradictions
+    between the answers and the numerical ``estimates`` of the Lie algebra, one line each. ``reason`` says why there is
+    nothing to discover, if so.
+    """
+
+    target: str
+    config: Mapping[str, object]
+    claimed: str | None
+    groups: tuple[str, ...]
+    proved: tuple[str, ...]
+    excluded: tuple[str, ...]
+    undecided: tuple[str, ...]
+    tight: bool
+    verdicts: Mapping[str, Verdict]
+    answers: tuple[Result, ...]
+    estimates: tuple[Estimate, ...] = ()
+    disagreements: tuple[str, ...] = ()
+    traits: tuple[Trait, ...] = ()
+    reason: str = ""
+    seconds: float = 0.0
+
+    @property
+    def meets_claim(self) -> bool | None:
+        """Whether the group is the claimed one; None if none is claimed, or too little is known to say."""
+        if self.claimed is None or self.reason:
+            return None
+        if any(below(refuted, self.claimed) for refuted in self.excluded):
+            return False
+        if self.undecided:
+            return None
+        return all(below(group, self.claimed) for group in self.groups)
+
+    @property
+    def exit_code(self) -> int:
+        """0 answered, 1 not the group that is claimed, 3 something stayed open or the two methods disagree."""
+        if self.meets_claim is False:
+            return 1
+        return 3 if self.reason or self.undecided or self.disagreements else 0
+
+
+def discover(
+    candidate: ConfiguredCandidate,
+    *,
+    decide: Decide | None = None,
+    proofs: bool = False,
+    budget: str | Budget = "quick",
+    seed: int = 0,
+) -> Discovery:
+    """Find the largest groups under which ``candidate`` updates a matrix equivariantly, and characterise it.
+
+    ``decide`` answers one question, an action's spec, with a result; by default `symcheck.probe.probe` does.
+    ``proofs``: it can prove, so that groups without a proof are looked into for the largest that has one.
+    """
+    started = time.perf_counter()
+    limits = BUDGETS[budget] if isinstance(budget, str) else budget
+    decide = decide or _probing(candidate, limits, seed)
+    try:
+        lattice, estimates, traits = _explore(candidate, decide, proofs, limits, seed)
+    except CandidateError as error:
+        lattice, estimates, traits = Lattice(), (), ()
+        lattice.ask("Perm(rows) x Perm(cols)", decide)
+        reason = lattice.answers[0].reason or str(error)
+    else:
+        first = lattice.answers[0]
+        reason = first.reason if first.verdict is Verdict.VACUOUS else ""
+    claim = getattr(candidate, "claim", None)
+    return Discovery(
+        target=candidate.target,
+        config=dict(candidate.config),
+        claimed=getattr(claim, "symmetry", None),
+        groups=lattice.groups,
+        proved=lattice.proved,
+        excluded=lattice.excluded,
+        undecided=lattice.undecided,
+        tight=lattice.tight,
+        verdicts=dict(lattice.verdicts),
+        answers=tuple(lattice.answers),
+        estimates=estimates,
+        disagreements=tuple(disagreements(lattice.verdicts, estimates)) if not reason else (),
+        traits=traits,
+        reason=reason,
+        seconds=round(time.perf_counter() - started, 2),
+    )
+
+
+def _probing(candidate: ConfiguredCandidate, budget: Budget, seed: int) -> Decide:
+    def decide(spec: str) -> Result:
+        question = Question(BLOCK, "equivariance", str(action(spec)))
+        return next(iter(probe(candidate, [question], budget=budget, dtypes=(), seed=seed)))
+
+    return decide
+
+
+def _explore(
+    candidate: ConfiguredCandidate, decide: Decide, proofs: bool, budget: Budget, seed: int
+) -> tuple[Lattice, tuple[Estimate, ...], tuple[Trait, ...]]:
+    shapes, steps, nature = _setting(candidate, seed)
+    expected = hints(candidate, nature, [(shape,) for shape in shapes], steps=steps, seed=seed)
+    lattice = search(expected, decide, proofs=proofs)
+    if lattice.answers[0].verdict is Verdict.VACUOUS:
+        return lattice, (), ()
+    estimates = tuple(lie_algebra(candidate, shape, nature=nature, steps=steps, seed=seed) for shape in shapes)
+    traits = characterise(Setting(candidate, nature, get_block(BLOCK), budget, seed))
+    return lattice, estimates, traits
+
+
+def _setting(candidate: ConfiguredCandidate, seed: int) -> tuple[list[tuple[int, int]], int, Nature]:
+    """Shapes that the candidate takes, how many steps it needs to move, and its nature.
+
+    Raises:
+        CandidateError: it takes none of them.
+    """
+    taken, failure, moves = [], None, False
+    for shape in (*SHAPES, *FALLBACKS):
+        if len(taken) == len(SHAPES):
+            break
+        try:
+            steps = run(candidate, draw_inputs(ORDINARY, (shape,), STEPS, centre=False, seed=seed), seed=seed)
+        except CandidateError as error:
+            failure = failure or error
+            continue
+        moves |= any(largest(step) > 0 for step in steps)
+        taken.append(shape)
+    if not taken:
+        assert failure is not None  # there are shapes to try
+        raise failure
+    count = STEPS if moves else PATIENCE
+    nature = observe(candidate, *(draw_inputs(ORDINARY, (shape,), count, centre=False, seed=seed) for shape in taken))
+    return taken, count, nature
+
+
+def disagreements(verdicts: Mapping[str, Verdict], estimates: Sequence[Estimate]) -> list[str]:
+    """Where the numerical estimate contradicts an answer, for every class with a Lie algebra on every axis.
+
+    A group that holds has its algebra among the infinitesimal symmetries of every shape. Conversely, a class whose
+    algebra is found on every shape can only be refuted for its other component, which has a class of its own: signs of
+    O and Scale, permutations of Stab1.
+    """
+    clear = [one for one in estimates if not one.vacuous]
+    found = []
+    for axis in AXES:
+        if not clear or any(one.algebras[axis].ambiguous for one in clear):
+            continue
+        for name in CLASSES:
+            spans = [embedded(axis, FAMILIES[name], one.shape) for one in clear]
+            if not all(map(len, spans)):
+                continue
+            within = [one.algebras[axis].contains(span) for one, span in zip(clear, spans, strict=True)]
+            verdict = verdicts.get(f"{name}({axis})")
+            if verdict in HOLDS and not all(within):
+                shape = clear[within.index(False)].shape
+                found.append(
+                    f"{name}({axis}) is {verdict}, but not every infinitesimal symmetry of it is one on {_size(shape)}"
+                )
+            if verdict is Verdict.REFUTED and all(within) and _discrete_holds(name, axis, verdicts):
+                found.append(f"{name}({axis}) is refuted, but its Lie algebra is one of symmetries on ordinary inputs")
+    return found
+
+
+_COMPONENTS = {"O": "Sign", "Scale": "Sign", "GL": "Sign", "Stab1": "Perm"}
+"""A class that meets every connected component of the other."""
+
+
+def _discrete_holds(name: str, axis: str, verdicts: Mapping[str, Verdict]) -> bool:
+    return name not in _COMPONENTS or verdicts.get(f"{_COMPONENTS[name]}({axis})") in HOLDS
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def to_dict(discovery: Discovery) -> dict[str, Any]:
+    """The discovery as JSON-ready data (``symcheck.discovery/1``), witnesses inline."""
+    return {
+        "schema": "symcheck.discovery/1",
+        "target": discovery.target,
+        "config": dict(discovery.config),
+        "groups": list(discovery.groups),
+        "proved": list(discovery.proved),
+        "refuted": list(discovery.excluded),
+        "undecided": list(discovery.undecided),
+        "tight": discovery.tight,
+        "claimed": discovery.claimed,
+        "meets_claim": discovery.meets_claim,
+        "verdicts": {atom: verdict.value for atom, verdict in discovery.verdicts.items()},
+        "answers": [_finite(answer.to_dict()) for answer in discovery.answers],
+        "estimates": [_estimate(one) for one in discovery.estimates],
+        "disagreements": list(discovery.disagreements),
+        "traits": {trait.name: _finite(dataclasses.asdict(trait)) for trait in discovery.traits},
+        "reason": discovery.reason,
+        "seconds": discovery.seconds,
+    }
+
+
+def _estimate(one: Estimate) -> dict[str, Any]:
+    algebras = {
+        where: {
+            "dimension": algebra.dimension,
+            "orthogonal": algebra.orthogonal,
+            "diagonal": algebra.diagonal,
+            "parts": list(algebra.parts),
+            "rest": algebra.rest,
+            "largest_null": algebra.largest_null,
+            "smallest_other": algebra.smallest_other,
+            "ambiguous": algebra.ambiguous,
+        }
+        for where, algebra in one.algebras.items()
+    }
+    return {"shape": list(one.shape), "error": one.error, "vacuous": one.vacuous, "algebras": algebras}
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with infinities and NaN as strings: JSON has no numbers for them."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
