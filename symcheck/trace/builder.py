@@ -65,10 +65,10 @@ class Sym:
 
     def with_dims(self, dims: Iterable[Iterable[int]]) -> Sym:
         """The same value with its axes grouped into other dimensions."""
-        dims = tuple(tuple(dim) for dim in dims)
-        if tuple(itertools.chain.from_iterable(dims)) != self.axes:
-            raise ValueError(f"axes {self.axes} cannot be grouped as {dims}")
-        return replace(self, dims=dims)
+        grouped: Dims = tuple(tuple(dim) for dim in dims)
+        if tuple(itertools.chain.from_iterable(grouped)) != self.axes:
+            raise ValueError(f"axes {self.axes} cannot be grouped as {grouped}")
+        return replace(self, dims=grouped)
 
     def unsqueeze(self, dim: int) -> Sym:
         """One more dimension of size one before dimension ``dim`` (negative: from the end of the result)."""
@@ -221,7 +221,7 @@ class Builder:
         axis = x.positions(dim)[within]
         dims = (*x.dims[:dim], (*x.dims[dim][:within], *parts, *x.dims[dim][within + 1 :]), *x.dims[dim + 1 :])
         out: list[int | None] = [*range(axis), *[None] * len(parts), *range(axis + 1, len(x.axes))]
-        return self.take("split", [x], [[axis]], out, parts, range(math.prod(parts)), dims)
+        return self.take([x], [[axis]], out, parts, range(math.prod(parts)), dims)
 
     def merge(self, x: Sym, dim: int) -> Sym:
         """``x`` with dimension ``dim`` one axis (unless it has none): laws of its axes are lost."""
@@ -232,7 +232,7 @@ class Builder:
         size = math.prod(x.dims[dim])
         out: list[int | None] = [*range(positions[0]), None, *range(positions[-1] + 1, len(x.axes))]
         dims = (*x.dims[:dim], (size,), *x.dims[dim + 1 :])
-        return self.take("merge", [x], [list(positions)], out, (size,), range(size), dims)
+        return self.take([x], [list(positions)], out, (size,), range(size), dims)
 
     def reshape(self, x: Sym, shape: Sequence[int]) -> Sym:
         """``x`` in row-major order with another shape; axes are split where a new dimension begins within one."""
@@ -422,7 +422,7 @@ class Builder:
         args: Mapping[str, Any] | None = None,
         dtype: torch.dtype | None = None,
     ) -> Sym:
-        """A function of the listed ``axes`` of the values. ``out``: an axis of the first operand, or None for a new one.
+        """A function of the listed ``axes``. ``out``: an axis of the first operand, or None for a new one.
 
         Raises:
             NotInVocabulary: the other axes of the operands do not correspond.
@@ -446,7 +446,6 @@ class Builder:
 
     def take(
         self,
-        fn: str,
         operands: Sequence[Sym],
         axes: Sequence[Sequence[int]],
         out: Sequence[int | None],
@@ -454,14 +453,14 @@ class Builder:
         indices: Iterable[int],
         dims: Dims,
     ) -> Sym:
-        """A linear ``along`` that moves entries: slices, concatenations, gathers by constants, triangles.
+        """The linear ``along`` that moves entries: slices, concatenations, gathers by constants, triangles.
 
         The entries along the listed axes of every operand, row-major in the order listed, are strung together. Entry
         ``j`` of the new axes (of these ``sizes``, row-major, in the order of ``out``) is entry ``indices[j]`` of that
         string, or 0 where ``indices[j]`` is -1.
         """
         args = {"sizes": [int(size) for size in sizes], "take": [int(index) for index in indices]}
-        return self.along(fn, operands, axes, out, dims, linear=True, args=args)
+        return self.along("take", operands, axes, out, dims, linear=True, args=args)
 
     def round_(self, x: Sym, dtype: torch.dtype) -> Sym:
         """A cast to another floating-point type."""
@@ -502,15 +501,15 @@ class Builder:
         x = self.matrix(x, op)
         *batch, (rows,), (cols,) = x.dims
         rank = min(rows, cols)
-        shapes = {
-            "eigh": [(rank,), (rank, rank)],
-            "svd": [(rows, rank), (rank,), (rank, cols)],
-            "qr": [(rows, rank), (rank, cols)],
-        }[op]
+        shapes: dict[str, tuple[tuple[int, ...], ...]] = {
+            "eigh": ((rank,), (rank, rank)),
+            "svd": ((rows, rank), (rank,), (rank, cols)),
+            "qr": ((rows, rank), (rank, cols)),
+        }
         line = self.emit(op, (x.line,), ())
         return tuple(
             self.part(line, name, (*batch, *((size,) for size in shape)), x.dtype)
-            for name, shape in zip(BUNDLES[op], shapes, strict=True)
+            for name, shape in zip(BUNDLES[op], shapes[op], strict=True)
         )
 
     def part(self, bundle: int, name: str, dims: Dims, dtype: torch.dtype) -> Sym:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from symcheck.trace.builder import Builder, NotInVocabulary, Sym
 
@@ -11,15 +11,16 @@ Arguments = Mapping[str, Any]
 """The arguments of an operation by the names of its schema, defaults filled in, tensors as `Sym`."""
 Result = Sym | tuple[Sym, ...] | list[Sym] | dict[str, list[Sym]]
 Lowering = Callable[[Builder, Arguments], Result]
+F = TypeVar("F", bound=Lowering)
 
 TABLE: dict[str, Lowering] = {}
 """Every operation that programs can say, by its aten name without overload and in-place underscore."""
 
 
-def lowers(*names: str) -> Callable[[Lowering], Lowering]:
+def lowers(*names: str) -> Callable[[F], F]:
     """Enter a lowering into the table."""
 
-    def enter(function: Lowering) -> Lowering:
+    def enter(function: F) -> F:
         for name in names:
             if name in TABLE:
                 raise ValueError(f"{name} is lowered twice")
