@@ -242,7 +242,7 @@ def environment_text(report: Report) -> str:
 def plain_text(report: Report, width: int = 160) -> str:
     """The whole report as text, no wider than ``width`` where the tables allow."""
     parts = [environment_text(report)]
-    parts += [_plain_grid(piece) for grid in grids(report) for piece in grid.split(width)]
+    parts += [plain_grid(piece) for grid in grids(report) for piece in grid.split(width)]
     for heading, text in details(report):
         parts.append(
             "\n".join([heading, *(textwrap.indent(textwrap.fill(line, width - 2), "  ") for line in text.splitlines())])
@@ -253,19 +253,12 @@ def plain_text(report: Report, width: int = 160) -> str:
 
 def print_rich(report: Report, console: Console) -> None:
     """The same as :func:`plain_text`, in colour and fitted to the terminal."""
-    from rich.markup import escape
-    from rich.table import Table
     from rich.text import Text
 
     console.print(Text(environment_text(report), style="dim"))
     for grid in grids(report):
         for piece in grid.split(console.width - 2 * len(grid.headers)):
-            table = Table(title=escape(piece.title), title_justify="left", header_style="bold")
-            for header in piece.headers:
-                table.add_column(escape(header.replace("_", " ")), overflow="fold")
-            for row in piece.rows:
-                table.add_row(*(Text(cell.text, style=STYLES[cell.verdict] if cell.verdict else "") for cell in row))
-            console.print(table)
+            print_grid(piece, console)
     for heading, text in details(report):
         console.print(Text(heading, style="bold"), soft_wrap=True)
         if text:
@@ -274,7 +267,22 @@ def print_rich(report: Report, console: Console) -> None:
     console.print(Text(summary(report), style="bold"))
 
 
-def _plain_grid(grid: Grid) -> str:
+def print_grid(grid: Grid, console: Console) -> None:
+    """A table in colour."""
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=escape(grid.title), title_justify="left", header_style="bold")
+    for header in grid.headers:
+        table.add_column(escape(header.replace("_", " ")), overflow="fold")
+    for row in grid.rows:
+        table.add_row(*(Text(cell.text, style=STYLES[cell.verdict] if cell.verdict else "") for cell in row))
+    console.print(table)
+
+
+def plain_grid(grid: Grid) -> str:
+    """A table as plain text."""
     sizes = _widths(grid)
     wrapped = [header.replace("_", " ").split(" ") for header in grid.headers]
     height = max(map(len, wrapped))

@@ -60,14 +60,16 @@ class Discovery:
 
     @property
     def meets_claim(self) -> bool | None:
-        """Whether the group is the claimed one; None if none is claimed, or too little is known to say."""
+        """Whether the claimed group is a largest one; None if none is claimed, or too little is known to say."""
         if self.claimed is None or self.reason:
             return None
+        if str(action(self.claimed)) in self.groups:
+            return True
         if any(below(refuted, self.claimed) for refuted in self.excluded):
             return False
-        if self.undecided:
-            return None
-        return all(below(group, self.claimed) for group in self.groups)
+        # A claim outside of the lattice, of heads say, is only contradicted by what it does not contain.
+        axes = [atom for atom, verdict in self.verdicts.items() if verdict in HOLDS and not atom.endswith("(entries)")]
+        return None if all(below(atom, self.claimed) for atom in axes) else False
 
     @property
     def exit_code(self) -> int:
@@ -149,7 +151,9 @@ def _setting(candidate: ConfiguredCandidate, seed: int) -> tuple[list[tuple[int,
     Raises:
         CandidateError: it takes none of them.
     """
-    taken, failure, moves = [], None, False
+    taken: list[tuple[int, int]] = []
+    failure: CandidateError | None = None
+    moves = False
     for shape in (*SHAPES, *FALLBACKS):
         if len(taken) == len(SHAPES):
             break
@@ -209,9 +213,8 @@ def _size(shape: Sequence[int]) -> str:
 
 
 def to_dict(discovery: Discovery) -> dict[str, Any]:
-    """The discovery as JSON-ready data (``symcheck.discovery/1``), witnesses inline."""
+    """The discovery as JSON-ready data, an entry of ``symcheck.discovery/1``."""
     return {
-        "schema": "symcheck.discovery/1",
         "target": discovery.target,
         "config": dict(discovery.config),
         "groups": list(discovery.groups),

@@ -1,0 +1,144 @@
+"""The command ``symcheck discover``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from symcheck import isolate
+from symcheck.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from symcheck.discover.discovery import Discovery
+    from symcheck.target import Target
+
+
+@click.command()
+@click.argument("target")
+@click.option("--set", "settings", multiple=True, metavar="K=V", help="Constructor argument. Repeatable.")
+@click.option("--budget", default="quick", show_default=True, metavar="quick|ci|full", help="How hard to search.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
+@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds in all.")
+@click.option("--json", "json_path", metavar="F", help="Write the answer to F, or to standard output (-).")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def discover(
+    target: str,
+    settings: tuple[str, ...],
+    budget: str,
+    seed: int,
+    time_limit: float | None,
+    json_path: str | None,
+    debug: bool,
+) -> int:
+    """Find the largest group that TARGET respects on a matrix, per axis, and characterise it.
+
+    A numerical estimate of the Lie algebra, from Jacobians of the update, checks the answer independently.
+
+    Exit codes: 0 answered, 1 not the group that TARGET claims, 2 unusable input, 3 something stayed open.
+    """
+    from symcheck.run import TIME_LIMITS, Request, environment, resolve_one
+    from symcheck.target import parse_settings
+
+    if budget not in TIME_LIMITS:
+        raise unknown("budget", budget, TIME_LIMITS)
+    if json_path not in (None, "-"):
+        _make_room(Path(json_path or ""))
+    targets = resolve_one(target, parse_settings(settings))
+    limit = TIME_LIMITS[budget] if time_limit is None else time_limit
+    found: list[Discovery] = []
+    faults = []
+    for one in targets:
+        answer, fault = isolated(one, budget=budget, seed=seed, time_limit=limit)
+        if answer is not None:
+            found.append(answer)
+        if fault:
+            faults.append(f"{one.name}: {fault}")
+    surroundings = {k: v for k, v in environment(Request(budget=budget, seed=seed)).items() if k != "dtypes"}
+    if json_path is not None:
+        found = _write(found, surroundings, json_path)
+    _show(found)
+    for fault in faults:
+        click.echo(f"symcheck: {fault}", err=True)
+    codes = {3 for _ in faults} | {one.exit_code for one in found}
+    return next((code for code in (1, 3) if code in codes), 0)
+
+
+def isolated(target: Target, *, budget: str, seed: int, time_limit: float) -> tuple[Discovery | None, str]:
+    """The discovery of one target in a process of its own, or one line that says what the candidate did.
+
+    Raises UsageError if the target is unusable, RuntimeError if symcheck itself failed.
+    """
+    from symcheck.discover.discovery import discover as discover_
+
+    def stream() -> Iterator[object]:
+        yield discover_(target.load(), budget=budget, seed=seed)
+
+    answer: Discovery | None = None
+    for event in isolate.run([isolate.Job(stream, time_limit)], workers=1):
+        if isinstance(event, isolate.Item):
+            answer = event.value
+        elif event.end == "unusable":
+            raise UsageError(event.text)
+        elif event.end == "internal":
+            raise RuntimeError(event.details or event.text)
+        elif event.end == "fault":
+            return answer, event.text
+    return answer, ""
+
+
+def _write(found: Sequence[Discovery], surroundings: Mapping[str, object], json_path: str) -> list[Discovery]:
+    """Write the JSON; beside a file its witnesses, whose paths then stand in the answers that are returned."""
+    from symcheck.discover.discovery import to_dict
+    from symcheck.report import Report
+
+    kept = list(found)
+    try:
+        if json_path != "-":
+            # One list, so that no two witnesses get one name.
+            report = Report(results=[answer for one in found for answer in one.answers])
+            report.write_witnesses(Path(json_path).parent)
+            answers = iter(report.results)
+            kept = [dataclasses.replace(one, answers=tuple(next(answers) for _ in one.answers)) for one in found]
+        data = {
+            "schema": "symcheck.discovery/1",
+            "environment": dict(surroundings),
+            "discoveries": [to_dict(one) for one in kept],
+        }
+        text = json.dumps(data, indent=1, allow_nan=False)
+        if json_path == "-":
+            click.echo(text)
+        else:
+            Path(json_path).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{error.filename}: the answer cannot be written ({error.strerror})") from error
+    return kept
+
+
+def _make_room(path: Path) -> None:
+    """UsageError unless ``path`` can be written; before the work, so that a typing error does not cost it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a"):
+            pass
+    except OSError as error:
+        raise UsageError(f"{error.filename}: the answer cannot be written ({error.strerror})") from error
+
+
+def _show(found: Sequence[Discovery]) -> None:
+    """The tables: on standard output if someone looks at it, else on standard error."""
+    from symcheck.discover.table import plain_text, print_rich
+
+    stream = sys.stdout if sys.stdout.isatty() else sys.stderr
+    for one in found:
+        if stream.isatty():
+            from rich.console import Console
+
+            print_rich(one, Console(file=stream, highlight=False))
+        else:
+            print(plain_text(one), file=stream)
