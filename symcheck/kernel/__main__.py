@@ -1,0 +1,42 @@
+"""``python -m symcheck.kernel CERT...``: exit 0 if all are accepted, 1 if one is rejected, else 2 (declined)."""
+
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from symcheck.kernel import check, refutation
+from symcheck.kernel.document import Decline, Reject, load
+
+
+def verify(source: str | bytes) -> check.Accepted | refutation.Refuted:
+    """Check a certificate or a refutation. Raises Reject or Decline, with one line that says why."""
+    document = load(source)
+    schema = document.get("schema") if type(document) is dict else None
+    if schema == refutation.SCHEMA:
+        return refutation.check_refutation(document)
+    if schema == check.SCHEMA:
+        return check.check(document)
+    raise Decline("document: no schema that this kernel knows")
+
+
+def main(paths: Sequence[str]) -> int:
+    """Print one line for each file."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    codes = set()
+    for path in paths:
+        try:
+            result = verify(Path(path).read_bytes())
+            line, code = "; ".join([f"accepted: {result.statement}", *result.conditions]), 0
+        except Decline as reason:
+            line, code = f"declined: {reason}", 2
+        except Exception as reason:  # what the kernel did not foresee is no proof either
+            line, code = f"rejected: {reason if isinstance(reason, Reject) else repr(reason)}", 1
+        print(f"{path}: {' '.join(line.split())}")
+        codes.add(code)
+    return 1 if 1 in codes else 2 if 2 in codes or not codes else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
