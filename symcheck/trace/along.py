@@ -71,7 +71,7 @@ def _take(values: Values, batch: int, *, take: Sequence[int], sizes: Sequence[in
     indices = np.asarray(take, dtype=np.int64)
     if np.any((indices < -1) | (indices >= flat.shape[-1])):
         raise ValueError(f"an index is outside {flat.shape[-1]} entries")
-    return np.concatenate([flat, zero], axis=-1)[..., indices].reshape(*shape, *sizes)
+    return np.concatenate([flat, zero], axis=-1)[..., indices].reshape((*shape, *sizes))
 
 
 def _one(values: Values, batch: int) -> Array:

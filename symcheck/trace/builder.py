@@ -221,7 +221,7 @@ class Builder:
         axis = x.positions(dim)[within]
         dims = (*x.dims[:dim], (*x.dims[dim][:within], *parts, *x.dims[dim][within + 1 :]), *x.dims[dim + 1 :])
         out: list[int | None] = [*range(axis), *[None] * len(parts), *range(axis + 1, len(x.axes))]
-        return self.take([x], [[axis]], out, parts, range(math.prod(parts)), dims)
+        return self.take("split", [x], [[axis]], out, parts, range(math.prod(parts)), dims)
 
     def merge(self, x: Sym, dim: int) -> Sym:
         """``x`` with dimension ``dim`` one axis (unless it has none): laws of its axes are lost."""
@@ -232,7 +232,7 @@ class Builder:
         size = math.prod(x.dims[dim])
         out: list[int | None] = [*range(positions[0]), None, *range(positions[-1] + 1, len(x.axes))]
         dims = (*x.dims[:dim], (size,), *x.dims[dim + 1 :])
-        return self.take([x], [list(positions)], out, (size,), range(size), dims)
+        return self.take("merge", [x], [list(positions)], out, (size,), range(size), dims)
 
     def reshape(self, x: Sym, shape: Sequence[int]) -> Sym:
         """``x`` in row-major order with another shape; axes are split where a new dimension begins within one."""
@@ -446,6 +446,7 @@ class Builder:
 
     def take(
         self,
+        fn: str,
         operands: Sequence[Sym],
         axes: Sequence[Sequence[int]],
         out: Sequence[int | None],
@@ -453,14 +454,14 @@ class Builder:
         indices: Iterable[int],
         dims: Dims,
     ) -> Sym:
-        """The linear ``along`` that moves entries: slices, concatenations, gathers by constants, triangles.
+        """The linear ``along`` that moves entries, whatever its name ``fn``: slices, concatenations, gathers by constants, triangles.
 
         The entries along the listed axes of every operand, row-major in the order listed, are strung together. Entry
         ``j`` of the new axes (of these ``sizes``, row-major, in the order of ``out``) is entry ``indices[j]`` of that
         string, or 0 where ``indices[j]`` is -1.
         """
         args = {"sizes": [int(size) for size in sizes], "take": [int(index) for index in indices]}
-        return self.along("take", operands, axes, out, dims, linear=True, args=args)
+        return self.along(fn, operands, axes, out, dims, linear=True, args=args)
 
     def round_(self, x: Sym, dtype: torch.dtype) -> Sym:
         """A cast to another floating-point type."""

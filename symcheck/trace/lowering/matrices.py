@@ -153,12 +153,6 @@ def _inverse(builder: Builder, given: Arguments) -> tuple[Sym, Sym]:
     return result, _info(builder, result)
 
 
-@lowers("_linalg_check_errors")
-def _check_errors(builder: Builder, given: Arguments) -> tuple[Sym, ...]:
-    # A call that raises ends the run: a program is about the runs that go on.
-    return ()
-
-
 def solved(builder: Builder, inverse: Sym, y: Sym, left: bool) -> Sym:
     """``inverse @ y`` or ``y @ inverse`` for matrices with the same batch dimensions."""
     batch = len(inverse.dims) - 2

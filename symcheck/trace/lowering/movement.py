@@ -87,7 +87,7 @@ def joined(builder: Builder, operands: Sequence[Sym], dim: int) -> Sym:
     out: list[int | None] = [axis for axis in range(len(first.axes)) if axis not in listed[0]]
     out[before:before] = [None]
     dims = (*first.dims[:dim], (total,), *first.dims[dim + 1 :])
-    return builder.take(operands, listed, out, (total,), range(total), dims)
+    return builder.take("cat", operands, listed, out, (total,), range(total), dims)
 
 
 @lowers("cat", "concat")
@@ -101,7 +101,8 @@ def _cat(builder: Builder, given: Arguments) -> Sym:
 
 @lowers("stack")
 def _stack(builder: Builder, given: Arguments) -> Sym:
-    operands, dim = given["tensors"], given["dim"]
+    operands: list[Sym] = given["tensors"]
+    dim = given["dim"]
     dim %= len(operands[0].dims) + 1
     stacked = [x.unsqueeze(dim) for x in operands]
     if len(stacked) == 1:
@@ -141,7 +142,7 @@ def triangle(builder: Builder, x: Sym, diagonal: int, *, upper: bool) -> Sym:
     listed = [*x.positions(-2), *x.positions(-1)]
     indices = np.where(keep, np.arange(rows * cols).reshape(rows, cols), -1)
     out = [None if axis in listed else axis for axis in range(len(x.axes))]
-    return builder.take([x], [listed], out, (*x.dims[-2], *x.dims[-1]), indices.flat, x.dims)
+    return builder.take("triangle", [x], [listed], out, (*x.dims[-2], *x.dims[-1]), indices.flat, x.dims)
 
 
 @lowers("triu")
@@ -184,7 +185,7 @@ def _pad(builder: Builder, given: Arguments) -> Sym:
             out.insert(sum(map(len, x.dims[:dim])), None)
             indices = [-1] * before + list(range(x.shape[dim])) + [-1] * after
             dims = (*x.dims[:dim], (size,), *x.dims[dim + 1 :])
-            x = builder.take([x], [listed], out, (size,), indices, dims)
+            x = builder.take("pad", [x], [listed], out, (size,), indices, dims)
     return x
 
 
@@ -259,7 +260,7 @@ def _index(builder: Builder, given: Arguments) -> Sym:
         sizes = tuple(itertools.chain(*new))
         out: list[int | None] = [axis for axis in range(len(x.axes)) if axis not in listed]
         out[before:before] = [None] * len(sizes)
-        return builder.take([x], [listed], out, sizes, positions.flat, (*x.dims[:first], *new, *x.dims[last:]))
+        return builder.take("index", [x], [listed], out, sizes, positions.flat, (*x.dims[:first], *new, *x.dims[last:]))
     if len(chosen) != 1 or len(chosen[0][1].dims) != 1:
         raise NotInVocabulary("several computed indices")
     return _index_select(builder, {"self": x, "dim": chosen[0][0], "index": chosen[0][1]})
@@ -309,4 +310,4 @@ def _overwritten(builder: Builder, x: Sym, first: int, last: int, positions: np.
         or x.dims[:first] + x.dims[last:] != values.dims[:first] + values.dims[after:]
     ):
         raise NotInVocabulary("values whose other dimensions are not those of the tensor")
-    return builder.take([x, values], [listed, source], out, sizes, indices, x.dims)
+    return builder.take("overwrite", [x, values], [listed, source], out, sizes, indices, x.dims)

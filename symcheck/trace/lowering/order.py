@@ -35,7 +35,7 @@ def picked(builder: Builder, x: Sym, dim: int, indices: Sequence[int]) -> Sym:
     out: list[int | None] = [axis for axis in range(len(x.axes)) if axis not in listed]
     out[before:before] = [None] * len(new)
     dims = (*x.dims[:dim], new, *x.dims[dim + 1 :])
-    return builder.take([x], [listed], out, new, indices, dims)
+    return builder.take("index", [x], [listed], out, new, indices, dims)
 
 
 def sorted_values(builder: Builder, x: Sym, dim: int, descending: bool) -> Sym:
