@@ -119,7 +119,7 @@ class Arithmetic:
                 stack.enter_context(_default_dtype(torch.float64))
             if self.census is not None:
                 stack.enter_context(_EscapeWatch(self.census))
-                stack.enter_context(_thread_watch(self.census))
+                stack.enter_context(thread_watch(self.census))
             if self.promote or self.noise is not None or self.census is not None or self.gauge is not None:
                 stack.enter_context(_Dispatch(self))
             yield
@@ -139,7 +139,8 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _thread_watch(census: Census) -> Iterator[None]:
+def thread_watch(census: Census) -> Iterator[None]:
+    """Notice threads that are started in the body of the ``with`` statement."""
     # Dispatch modes belong to one thread: whatever another one computes is computed unseen.
     start, submit = threading.Thread.start, ThreadPoolExecutor.submit
 
