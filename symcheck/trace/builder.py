@@ -238,10 +238,15 @@ class Builder:
         """``x`` in row-major order with another shape; axes are split where a new dimension begins within one."""
         if math.prod(shape) != x.numel:
             raise ValueError(f"a tensor of shape {x.shape} cannot be reshaped to {tuple(shape)}")
+        wanted = tuple(int(size) for size in shape if size != 1)
         flat = x.with_dims([x.axes])
-        axes = refine([x.axes, tuple(size for size in shape if size != 1)])
-        remaining = list(self.split(flat, 0, axes).dims[0]) if axes else []
-        flat = self.split(flat, 0, axes) if axes else flat
+        try:
+            flat = self.split(flat, 0, refine([x.axes, wanted])) if flat.axes else flat
+        except NotInVocabulary:
+            # Entries of an axis are spread over several: a movement of entries that no law of the axes survives.
+            listed, out = range(len(x.axes)), [None] * len(wanted)
+            flat = self.take("reshape", [flat], [listed], out, wanted, range(x.numel), (wanted,))
+        remaining = list(flat.axes)
         dims: list[tuple[int, ...]] = []
         for size in shape:
             parts: list[int] = []
@@ -454,7 +459,7 @@ class Builder:
         indices: Iterable[int],
         dims: Dims,
     ) -> Sym:
-        """The linear ``along`` that moves entries, whatever its name ``fn``: slices, concatenations, gathers by constants, triangles.
+        """The linear ``along`` that moves entries, whatever its name: slices, concatenations, triangles, permutations.
 
         The entries along the listed axes of every operand, row-major in the order listed, are strung together. Entry
         ``j`` of the new axes (of these ``sizes``, row-major, in the order of ``out``) is entry ``indices[j]`` of that

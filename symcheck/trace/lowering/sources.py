@@ -40,10 +40,10 @@ def _ones(builder: Builder, given: Arguments) -> Sym:
 @lowers("full", "full_like", "new_full")
 def _full(builder: Builder, given: Arguments) -> Sym:
     dims, dtype = _made(given)
-    filling = given["fill_value"]
+    filling = value(builder, given["fill_value"])
     if "self" not in given and given.get("dtype") is None:
-        dtype = value(builder, filling).dtype
-    return builder.expand_to(cast(builder, value(builder, filling), dtype), dims)
+        dtype = filling.dtype
+    return builder.expand_to(cast(builder, filling, dtype), dims)
 
 
 @lowers("fill")

@@ -33,7 +33,7 @@ class Lowered:
         name = f"state:{len(self.inputs)}"
         dims = split_dims(tuple(tensor.shape)) if merged else dims_of(tensor.shape)
         sym = self.builder.input(name, dims, tensor.dtype)
-        self.inputs[name] = tensor.double().numpy().reshape(sym.axes)
+        self.inputs[name] = tensor.double().numpy().reshape(sym.axes).copy()
         return sym
 
     def constant(self, tensor: torch.Tensor) -> Sym:
