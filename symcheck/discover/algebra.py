@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from groups import FAMILIES, Group
+from symcheck.discover.generators import random_points
 from symcheck.discover.jacobian import FloatArray, Linearised
 from symcheck.probe.nature import Nature, observe
-from symcheck.probe.trajectory import CandidateLike, Inputs
+from symcheck.probe.trajectory import CandidateLike
 
 STEPS = 3
 """Long enough for the state to matter, and for what a first step hides (a zero second moment, a warm-up)."""
@@ -50,6 +50,8 @@ class Algebra:
     dimensions that they do not explain.
     """
 
+    where: str
+    shape: tuple[int, int]
     basis: FloatArray
     orthogonal: int
     diagonal: int
@@ -63,6 +65,15 @@ class Algebra:
     def dimension(self) -> int:
         """The number of independent infinitesimal symmetries."""
         return len(self.basis)
+
+    @property
+    def single(self) -> FloatArray | None:
+        """The one infinitesimal symmetry ``X`` of an axis, scaled to a largest entry of 1; None if there are others."""
+        if len(self.basis) != 1 or self.where not in ("rows", "cols"):
+            return None
+        m, n = self.shape
+        only = np.einsum("iaja->ij" if self.where == "rows" else "aiaj->ij", self.basis[0].reshape(m, n, m, n))
+        return np.asarray(only / only.flat[np.abs(only).argmax()])
 
     def contains(self, span: FloatArray) -> bool:
         """Whether every matrix of ``span``, ``(k, mn, mn)``, lies in the algebra."""
@@ -100,12 +111,13 @@ def lie_algebra(
         CandidateError: the candidate raised.
     """
     count = int(np.ceil(OVERDETERMINED * shape[0] * shape[1] / steps))
-    points = _points(shape, steps, count, seed)
+    points = random_points(shape, steps, count, seed)
     if nature is None:
         nature = observe(candidate, points[0])
     systems, squares = [], []
-    for point in points:
-        linear = Linearised(candidate, point, nature, seed)
+    for number, point in enumerate(points):
+        # Each point has its own random numbers: a symmetry of one draw is not one of the rule.
+        linear = Linearised(candidate, point, nature, seed + number)
         if not np.isfinite(linear.value).all():
             return Estimate(shape, 0.0, {}, "the update is NaN or infinite")
         if not linear.value.any():
@@ -119,15 +131,6 @@ def lie_algebra(
     error = float(np.sqrt(np.mean(squares)))
     system = np.concatenate(systems) / np.sqrt(len(systems))
     return Estimate(shape, error, {where: _algebra(where, system, shape, error) for where in SUBSPACES})
-
-
-def _points(shape: tuple[int, int], steps: int, samples: int, seed: int) -> list[Inputs]:
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw() -> tuple[torch.Tensor]:
-        return (torch.randn(shape, generator=generator, dtype=torch.float64),)
-
-    return [Inputs(draw(), tuple(draw() for _ in range(steps))) for _ in range(samples)]
 
 
 def _system(linear: Linearised, jacobian: FloatArray) -> FloatArray:
@@ -153,6 +156,8 @@ def _algebra(where: str, system: FloatArray, shape: tuple[int, int], error: floa
     basis = (right[null] @ space).reshape(-1, size, size)
     parts, rest = _parts(where, basis, shape)
     return Algebra(
+        where,
+        shape,
         basis,
         _meet(basis, (basis - basis.transpose(0, 2, 1)) / 2),
         _meet(basis, basis * np.eye(size)),

@@ -9,18 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from groups import FAMILIES, get_block
 from symcheck.discover.algebra import STEPS, Estimate, embedded, lie_algebra
 from symcheck.discover.character import Trait, characterise
-from symcheck.discover.generators import hints
-from symcheck.discover.lattice import AXES, CLASSES, HOLDS, Decide, Lattice, action, below, search
+from symcheck.discover.generators import hints, random_points
+from symcheck.discover.jacobian import FloatArray
+from symcheck.discover.lattice import ATOMS, AXES, CLASSES, HOLDS, Decide, Lattice, action, below, search
 from symcheck.probe import probe
 from symcheck.probe.contracts import Setting
 from symcheck.probe.names import BUDGETS, Budget, Question
 from symcheck.probe.nature import Nature, observe
-from symcheck.probe.strata import draw_inputs
 from symcheck.probe.trajectory import CandidateError, ConfiguredCandidate, largest, run
-from symcheck.result import ORDINARY, Result, Verdict
+from symcheck.result import Result, Verdict
 
 BLOCK = "matrix"
 SHAPES = ((3, 4), (4, 3))
@@ -65,7 +67,8 @@ class Discovery:
             return None
         if str(action(self.claimed)) in self.groups:
             return True
-        if any(below(refuted, self.claimed) for refuted in self.excluded):
+        too_small = any(below(self.claimed, group) for group in self.groups)
+        if too_small or any(below(refuted, self.claimed) for refuted in self.excluded):
             return False
         # A claim outside of the lattice, of heads say, is only contradicted by what it does not contain.
         axes = [atom for atom, verdict in self.verdicts.items() if verdict in HOLDS and not atom.endswith("(entries)")]
@@ -136,7 +139,10 @@ def _explore(
     candidate: ConfiguredCandidate, decide: Decide, proofs: bool, budget: Budget, seed: int
 ) -> tuple[Lattice, tuple[Estimate, ...], tuple[Trait, ...]]:
     shapes, steps, nature = _setting(candidate, seed)
-    expected = hints(candidate, nature, [(shape,) for shape in shapes], steps=steps, seed=seed)
+    if steps:
+        expected = hints(candidate, nature, shapes, steps=steps, seed=seed)
+    else:
+        expected = {atom: atom in ("Perm(rows)", "Perm(cols)") for atom in ATOMS}
     lattice = search(expected, decide, proofs=proofs)
     if lattice.answers[0].verdict is Verdict.VACUOUS:
         return lattice, (), ()
@@ -146,30 +152,49 @@ def _explore(
 
 
 def _setting(candidate: ConfiguredCandidate, seed: int) -> tuple[list[tuple[int, int]], int, Nature]:
-    """Shapes that the candidate takes, how many steps it needs to move, and its nature.
+    """Shapes that the candidate takes, how many steps it needs to move (0 if it does not), and its nature.
 
     Raises:
         CandidateError: it takes none of them.
     """
     taken: list[tuple[int, int]] = []
     failure: CandidateError | None = None
-    moves = False
+    first = math.inf
     for shape in (*SHAPES, *FALLBACKS):
         if len(taken) == len(SHAPES):
             break
         try:
-            steps = run(candidate, draw_inputs(ORDINARY, (shape,), STEPS, centre=False, seed=seed), seed=seed)
+            steps = run(candidate, random_points(shape, PATIENCE, 1, seed)[0], seed=seed)
         except CandidateError as error:
             failure = failure or error
             continue
-        moves |= any(largest(step) > 0 for step in steps)
+        first = min([first, *(number for number, step in enumerate(steps, start=1) if largest(step) > 0)])
         taken.append(shape)
     if not taken:
         assert failure is not None  # there are shapes to try
         raise failure
-    count = STEPS if moves else PATIENCE
-    nature = observe(candidate, *(draw_inputs(ORDINARY, (shape,), count, centre=False, seed=seed) for shape in taken))
+    count = 0 if math.isinf(first) else STEPS if first <= STEPS else PATIENCE
+    nature = observe(candidate, *(random_points(shape, count or STEPS, 1, seed)[0] for shape in taken))
     return taken, count, nature
+
+
+def comparable(verdicts: Mapping[str, Verdict], estimates: Sequence[Estimate]) -> tuple[str, ...]:
+    """The atoms with a Lie algebra about which both methods have something to say."""
+    clear = [one for one in estimates if not one.vacuous]
+    return tuple(
+        atom
+        for axis in AXES
+        for atom in (f"{name}({axis})" for name in CLASSES)
+        if clear
+        and not any(one.algebras[axis].ambiguous for one in clear)
+        and verdicts.get(atom) in (*HOLDS, Verdict.REFUTED)
+        and all(len(_span(atom, one)) for one in clear)
+    )
+
+
+def _span(atom: str, one: Estimate) -> FloatArray:
+    name, _, axis = atom.partition("(")
+    return embedded(axis.rstrip(")"), FAMILIES[name], one.shape)
 
 
 def disagreements(verdicts: Mapping[str, Verdict], estimates: Sequence[Estimate]) -> list[str]:
@@ -181,22 +206,14 @@ def disagreements(verdicts: Mapping[str, Verdict], estimates: Sequence[Estimate]
     """
     clear = [one for one in estimates if not one.vacuous]
     found = []
-    for axis in AXES:
-        if not clear or any(one.algebras[axis].ambiguous for one in clear):
-            continue
-        for name in CLASSES:
-            spans = [embedded(axis, FAMILIES[name], one.shape) for one in clear]
-            if not all(map(len, spans)):
-                continue
-            within = [one.algebras[axis].contains(span) for one, span in zip(clear, spans, strict=True)]
-            verdict = verdicts.get(f"{name}({axis})")
-            if verdict in HOLDS and not all(within):
-                shape = clear[within.index(False)].shape
-                found.append(
-                    f"{name}({axis}) is {verdict}, but not every infinitesimal symmetry of it is one on {_size(shape)}"
-                )
-            if verdict is Verdict.REFUTED and all(within) and _discrete_holds(name, axis, verdicts):
-                found.append(f"{name}({axis}) is refuted, but its Lie algebra is one of symmetries on ordinary inputs")
+    for atom in comparable(verdicts, estimates):
+        name, _, axis = atom.removesuffix(")").partition("(")
+        within = [one.algebras[axis].contains(_span(atom, one)) for one in clear]
+        if verdicts[atom] in HOLDS and not all(within):
+            size = "x".join(map(str, clear[within.index(False)].shape))
+            found.append(f"{atom} is {verdicts[atom]}, but its Lie algebra is not one of symmetries on {size}")
+        if verdicts[atom] is Verdict.REFUTED and all(within) and _discrete_holds(name, axis, verdicts):
+            found.append(f"{atom} is refuted, but its Lie algebra is one of symmetries on random inputs")
     return found
 
 
@@ -206,10 +223,6 @@ _COMPONENTS = {"O": "Sign", "Scale": "Sign", "GL": "Sign", "Stab1": "Perm"}
 
 def _discrete_holds(name: str, axis: str, verdicts: Mapping[str, Verdict]) -> bool:
     return name not in _COMPONENTS or verdicts.get(f"{_COMPONENTS[name]}({axis})") in HOLDS
-
-
-def _size(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
 
 
 def to_dict(discovery: Discovery) -> dict[str, Any]:
@@ -245,6 +258,7 @@ def _estimate(one: Estimate) -> dict[str, Any]:
             "largest_null": algebra.largest_null,
             "smallest_other": algebra.smallest_other,
             "ambiguous": algebra.ambiguous,
+            "generator": None if algebra.single is None else np.round(algebra.single, 6).tolist(),
         }
         for where, algebra in one.algebras.items()
     }

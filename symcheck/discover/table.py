@@ -6,7 +6,10 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from symcheck.discover.lattice import HOLDS, action, below, maximal
+import numpy as np
+
+from symcheck.discover.discovery import comparable
+from symcheck.discover.lattice import ATOMS, HOLDS, action, below, maximal
 from symcheck.result import Verdict
 from symcheck.table import GLYPHS, Cell, Grid, plain_grid, print_grid
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
     from symcheck.discover.algebra import Algebra, Estimate
     from symcheck.discover.discovery import Discovery
+    from symcheck.discover.jacobian import FloatArray
 
 _TEXT = 72
 """Width of the last column of the characterisation."""
@@ -29,7 +33,7 @@ def grids(found: Discovery) -> list[Grid]:
     headers = ["acts on", "largest class", "verdict", "refuted"]
     clear = [one for one in found.estimates if not one.vacuous]
     for one in clear:
-        headers += [f"Lie algebra on {_size(one)}", "zero | not"]
+        headers += [f"algebra {_size(one)}", "gap"]
     rows = []
     for axis in ("rows", "cols", "rows + cols", "entries"):
         row = [Cell(axis), *_axis(found, axis)]
@@ -41,7 +45,10 @@ def grids(found: Discovery) -> list[Grid]:
         for trait in found.traits
         for number, line in enumerate(textwrap.wrap(trait.text, _TEXT) or [""])
     ]
-    return [Grid(title, tuple(headers), tuple(rows)), Grid("Characterisation", ("", "answer", ""), tuple(traits))]
+    return [
+        Grid(title, tuple(headers), tuple(rows)),
+        Grid("Characterisation", ("trait", "answer", "meaning"), tuple(traits)),
+    ]
 
 
 def _axis(found: Discovery, axis: str) -> list[Cell]:
@@ -73,13 +80,13 @@ def _dimension(algebra: Algebra) -> str:
 
 
 def _gap(algebra: Algebra) -> str:
-    """The singular values on both sides of the gap."""
-    below_, above = (f"{v:.0e}" if v is not None else "-" for v in (algebra.largest_null, algebra.smallest_other))
-    return f"{below_} | {above}"
+    """The largest singular value that counts as zero, and the smallest that does not."""
+    ends = (algebra.largest_null, algebra.smallest_other)
+    return " | ".join("-" if value is None else f"{value:.0e}" for value in ends)
 
 
 def _size(one: Estimate) -> str:
-    return " x ".join(map(str, one.shape))
+    return "x".join(map(str, one.shape))
 
 
 def sentences(found: Discovery) -> Iterator[tuple[str, Verdict | None]]:
@@ -97,7 +104,9 @@ def sentences(found: Discovery) -> Iterator[tuple[str, Verdict | None]]:
         yield f"largest group with a proof: {' and '.join(found.proved)}", Verdict.PROVED
     refuted = ", ".join(found.excluded)
     if found.undecided:
-        yield f"undecided: {', '.join(found.undecided)}", Verdict.DECLINED
+        names = "every class on every axis" if len(found.undecided) == len(ATOMS) else ", ".join(found.undecided)
+        reasons = dict.fromkeys(one.reason for one in found.answers if one.action in found.undecided and one.reason)
+        yield f"undecided: {names}: {'; '.join(reasons)}", Verdict.DECLINED
     elif refuted:
         tight = "this is tight: " if found.tight else ""
         yield f"{tight}every class outside of it is refuted, by witnesses against {refuted}", None
@@ -114,16 +123,27 @@ def _cross_check(found: Discovery) -> Iterator[tuple[str, Verdict | None]]:
     for one in found.estimates:
         if one.vacuous:
             yield f"no numerical estimate on {_size(one)}: {one.vacuous}", None
+        unclear = ", ".join(axis for axis, algebra in one.algebras.items() if algebra.ambiguous)
+        if unclear:
+            text = f"the numerical estimate on {_size(one)} is ambiguous for {unclear}: its error is {one.error:.0e}"
+            yield text, Verdict.DECLINED
         for axis, algebra in one.algebras.items():
-            if algebra.ambiguous:
-                gap = f"error {one.error:.0e} of the update, smallest singular value above it {_gap(algebra)}"
-                yield f"the numerical estimate is ambiguous for {axis} on {_size(one)}: {gap}", Verdict.DECLINED
+            if algebra.rest and algebra.single is not None and not algebra.ambiguous:
+                yield f"a symmetry of {axis} on {_size(one)} of no class: exp(sX), X = {_matrix(algebra.single)}", None
     for line in found.disagreements:
         yield f"THE NUMERICAL ESTIMATE DISAGREES: {line}", Verdict.ERROR
-    usable = [one for one in found.estimates if not one.vacuous and not any(a.ambiguous for a in one.algebras.values())]
-    if usable and not found.disagreements:
-        errors = ", ".join(f"{one.error:.0e}" for one in usable)
-        yield f"the numerical estimate of the Lie algebra agrees (singular values within {errors} of the update)", None
+    if comparable(found.verdicts, found.estimates) and not found.disagreements:
+        errors = ", ".join(f"{one.error:.0e}" for one in found.estimates)
+        yield f"the numerical estimate of the Lie algebra agrees (error of its singular values: {errors})", None
+
+
+def _matrix(x: FloatArray) -> str:
+    """For example ``E12 - E21``: the sum of the entries that are not zero, to two digits."""
+    terms = [
+        f"{'-' if x[i, j] < 0 else '+'} {'' if abs(abs(x[i, j]) - 1) < 5e-3 else f'{abs(x[i, j]):.2g} '}E{i + 1}{j + 1}"
+        for i, j in np.argwhere(np.abs(x) > 5e-3)
+    ]
+    return " ".join(terms).removeprefix("+ ")
 
 
 def plain_text(found: Discovery, width: int = 160) -> str:
