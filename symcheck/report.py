@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import re
@@ -118,7 +119,7 @@ class Report:
             "schema": SCHEMA,
             "environment": dict(self.environment),
             "counts": self.counts,
-            "results": [_finite(result.to_dict()) for result in self.results],
+            "results": [_finite(_referring(result).to_dict()) for result in self.results],
         }
 
     def write_witnesses(self, folder: str | Path, base: str | Path | None = None) -> None:
@@ -135,6 +136,25 @@ class Report:
             path.write_text(_dump(_finite(witness)), encoding="utf-8")
             evidence = dataclasses.replace(result.evidence, witness=path.relative_to(self.base).as_posix())
             self.results[number] = dataclasses.replace(result, evidence=evidence)
+
+    def write_certificates(self, folder: str | Path) -> int:
+        """Store every certificate once in ``folder``, as ``HASH.json``; how many files that makes.
+
+        A result refers to its certificate by that hash, whether it is stored or not. The same certificate stands for
+        every block with the same action and shapes.
+        """
+        folder = Path(folder)
+        written: set[str] = set()
+        for result in self.results:
+            document = result.evidence.certificate
+            if document is None or isinstance(document, str):
+                continue
+            folder.mkdir(parents=True, exist_ok=True)
+            name = certificate_name(document)
+            if name not in written:
+                (folder / f"{name}.json").write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
+                written.add(name)
+        return len(written)
 
     def to_json(self, path: str | Path) -> None:
         """Write the report to ``path`` and its witnesses to ``witness/`` beside it."""
@@ -193,6 +213,20 @@ def _file_name(result: Result, taken: set[str]) -> str:
         name = f"{base}-{number}"
     taken.add(name)
     return f"{name}.json"
+
+
+def certificate_name(document: Mapping[str, Any]) -> str:
+    """The name of a certificate: the first 16 hexadecimal digits of the SHA-256 of its canonical JSON."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _referring(result: Result) -> Result:
+    """The result with its certificate named instead of included."""
+    document = result.evidence.certificate
+    if document is None or isinstance(document, str):
+        return result
+    evidence = dataclasses.replace(result.evidence, certificate=certificate_name(document))
+    return dataclasses.replace(result, evidence=evidence)
 
 
 def _finite(value: Any) -> Any:

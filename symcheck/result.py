@@ -62,12 +62,13 @@ class Numeric:
 class Evidence:
     """What stands behind a verdict.
 
+    ``certificate`` is the document that the kernel accepted; a written report has its name instead.
     ``witness`` is the witness document (see ``symcheck.probe.witness``) until a report is written; a report stores it
     in a file of its own and replaces it by that file's path. ``defect`` and ``noise_floor`` are relative to the
     largest update. ``shapes`` are the block shapes that were tried, or the witness's shape.
     """
 
-    certificate: str | None = None
+    certificate: Mapping[str, Any] | str | None = None
     witness: Mapping[str, Any] | str | None = None
     examples: int = 0
     steps: int = 0

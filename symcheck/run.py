@@ -237,11 +237,11 @@ def _fitting(spec: str, blocks: Sequence[str] | None) -> tuple[str, ...]:
 
 def _stream(task: _Task, request: Request) -> Iterator[object]:
     """What a worker does; runs in the child."""
-    from symcheck.probe import probe
+    from symcheck.decide import decide
 
     candidate: Candidate = task.target.load()
     yield _Loaded(candidate.config)
-    yield from probe(candidate, task.questions, budget=request.budget, dtypes=request.dtypes, seed=request.seed)
+    yield from decide(candidate, task.questions, budget=request.budget, dtypes=request.dtypes, seed=request.seed)
 
 
 def _carry_out(tasks: Sequence[_Task], request: Request, report: Report, listener: Listener | None) -> None:
@@ -280,7 +280,7 @@ def _warm_up() -> None:
     """Import here, once, what every forked child would otherwise import for itself."""
     import torch
 
-    from symcheck.probe import probe  # noqa: F401
+    from symcheck.decide import decide  # noqa: F401
 
     # The first optimizer of a process makes torch import its compiler (seconds).
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.0)

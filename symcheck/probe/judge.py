@@ -34,14 +34,16 @@ def probe(
 
     ``dtypes`` are the parameter types (``"float64"``, ``"float32"``, ``"bfloat16"``) for the numeric column.
     """
-    judge = _Judge(candidate, BUDGETS[budget] if isinstance(budget, str) else budget, tuple(dtypes), seed)
+    judge = Judge(candidate, BUDGETS[budget] if isinstance(budget, str) else budget, tuple(dtypes), seed)
     for question in questions:
         started = time.perf_counter()
         result = judge.answer(question)
         yield dataclasses.replace(result, seconds=round(time.perf_counter() - started, 4))
 
 
-class _Judge:
+class Judge:
+    """Answers questions about one candidate by adversarial search; what it learns about it serves all of them."""
+
     def __init__(self, candidate: ConfiguredCandidate, budget: Budget, dtypes: tuple[str, ...], seed: int) -> None:
         self.candidate = candidate
         self.budget = budget
@@ -51,6 +53,7 @@ class _Judge:
         self.natures: dict[Shapes, Nature | CandidateError] = {}
 
     def answer(self, question: Question) -> Result:
+        """The verdict on one question."""
         if question.property in CONTRACTS:
             return self._contract(question)
         block = get_block(question.block)
@@ -75,7 +78,7 @@ class _Judge:
                 blank, verdict=Verdict.DECLINED, reason=f"no shape of block {block.name} fits {question.action}"
             )
         try:
-            nature = self._nature(block)
+            nature = self.nature(block)
         except CandidateError as error:
             return dataclasses.replace(blank, **self._blame(error, block))
         if not nature.reproducible:
@@ -180,7 +183,7 @@ class _Judge:
         for name in ("matrix", *BLOCKS):
             # A contract is about the implementation: any block that the candidate takes will do, a plain matrix first.
             try:
-                self._nature(get_block(name))
+                self.nature(get_block(name))
                 block = get_block(name)
                 break
             except CandidateError as error:
@@ -190,7 +193,7 @@ class _Judge:
             return dataclasses.replace(blank, **self._blame(failure, get_block("matrix")))
         try:
             outcome = check_contract(
-                question.property, self.candidate, self._nature(block), block, self.budget, self.seed
+                question.property, self.candidate, self.nature(block), block, self.budget, self.seed
             )
         except CandidateError as error:
             # The candidate takes this block: it stumbled over the contract's own set-up, an idle parameter say.
@@ -216,8 +219,12 @@ class _Judge:
             verdict=Verdict.ERROR,
         )
 
-    def _nature(self, block: Block) -> Nature:
-        """How the candidate computes on this block, on its first shape that the candidate takes."""
+    def nature(self, block: Block) -> Nature:
+        """How the candidate computes on this block, on its first shape that the candidate takes.
+
+        Raises:
+            CandidateError: it takes no shape of the block.
+        """
         first: CandidateError | None = None
         for shapes in _plain_first(block.shapes):
             if shapes not in self.natures:
@@ -254,7 +261,7 @@ class _Judge:
         """Whether the candidate runs at all, if only on stacks of matrices or on vectors of another form."""
         for block in BLOCKS.values():
             try:
-                self._nature(block)
+                self.nature(block)
             except CandidateError:
                 continue
             return True

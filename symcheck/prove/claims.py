@@ -11,6 +11,8 @@ from groups.group import Group
 from symcheck.prove.errors import NoProof
 
 Shapes = Sequence[tuple[int, ...]]
+Splits = tuple[tuple[tuple[int, ...], ...], ...]
+"""For every tensor and axis: the sizes of the axes that it is cut into."""
 
 CLASSES = {"Perm": "perm", "Sign": "sign", "SPerm": "sperm", "O": "orth", "Stab1": "stab1", "Scale+": "scale+"} | {
     "Scale": "scale"
@@ -25,7 +27,7 @@ class ClaimedAction:
     """The ``claim`` part of a certificate, and how the axes of the parameters are split for it (None: not at all)."""
 
     claim: dict[str, Any]
-    splits: tuple[tuple[tuple[int, ...], ...], ...] | None
+    splits: Splits | None
 
 
 def equivariance_claim(action: Action, shapes: Shapes) -> ClaimedAction:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from groups import get_block
 from symcheck.claims import Claim
-from symcheck.probe import probe
+from symcheck.decide import decide
 from symcheck.probe.names import CONTRACTS, Question
 from symcheck.result import Result, Verdict
 from symcheck.selftest.controls import CONTROLS, Control
@@ -64,7 +64,7 @@ def run(subjects: Sequence[Mutant | Control] | None = None, *, budget: str = "qu
             question = Question(subject.block, subject.property, action or str(get_block(subject.block).action))
         claim = Claim(degree=subject.degree) if isinstance(subject, Mutant) else None
         candidate = Candidate(f"selftest:{subject.name}", {}, subject.make, claim)
-        (result,) = probe(candidate, [question], budget=budget, dtypes=["float64"], seed=seed)
+        (result,) = decide(candidate, [question], budget=budget, dtypes=["float64"], seed=seed)
         yield Trial(subject, result, time.perf_counter() - started)
 
 

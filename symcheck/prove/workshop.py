@@ -1,0 +1,312 @@
+"""Proofs about one candidate: what to trace, what to claim of it, and whether the conditions hold where they must."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from groups import Action, ExpertAction, ProductAction, Wreath, parse_action
+from groups.orthogonal import O
+from symcheck.probe.arithmetic import PLAIN, Arithmetic
+from symcheck.probe.names import Budget
+from symcheck.probe.strata import STRATA, Shapes, draw_inputs
+from symcheck.probe.trajectory import CandidateError, CandidateLike, Inputs
+from symcheck.prove.claims import ClaimedAction, equivariance_claim
+from symcheck.prove.errors import NoProof
+from symcheck.prove.prover import Machine, Proof, machine_of, prove
+from symcheck.result import ORDINARY
+from symcheck.trace.bridge import Bridge, check_bridge
+from symcheck.trace.interpret import interpret
+from symcheck.trace.program import Step, Trace
+from symcheck.trace.session import record
+
+SMALL = 40
+"""Blocks with at most this many entries are traced in every stratum, larger ones on ordinary gradients only."""
+STRATUM_STEPS = 3
+CROSSINGS = 3
+"""Runs on which every path through the code is re-executed and compared; more of them would say nothing new."""
+GAP = 1e-9
+"""Relative distance of eigenvalues that counts as a simple spectrum: far above rounding, far below any ordinary gap."""
+ANOTHER_PATH = "another path through the code"
+_INDEPENDENCE: tuple[Shapes, ...] = (((5, 3), (4, 2)), ((4, 3), (4, 3)), ((3, 5), (3, 5)))
+
+
+@dataclass(frozen=True)
+class Proved:
+    """Accepted certificates that together answer a question, one for every pattern of axes longer than one."""
+
+    proofs: tuple[Proof, ...]
+    runs: int
+    steps: int
+    paths: frozenset[str]
+    """The digests of the programs that the proofs are about."""
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What the proofs assume."""
+        return tuple(sorted({condition for proof in self.proofs for condition in proof.conditions}))
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The certificates as one document of the kernel."""
+        return {"schema": "symcheck.bundle/1", "certificates": [dict(proof.certificate) for proof in self.proofs]}
+
+
+class Workshop:
+    """Traces a candidate once for every block and answers questions about it with proofs.
+
+    ``arithmetic`` is that in which the structure of the candidate shows: with its casts undone, if it has any.
+    """
+
+    def __init__(
+        self, candidate: CandidateLike, budget: Budget, *, arithmetic: Arithmetic = PLAIN, seed: int = 0
+    ) -> None:
+        self.candidate = candidate
+        self.budget = budget
+        self.arithmetic = arithmetic
+        self.seed = seed
+        self._traces: dict[Any, Trace | CandidateError] = {}
+        self._bridges: dict[Any, Bridge] = {}
+        self._bridged: Counter[str] = Counter()
+        self._long: set[int] = set()
+
+    def prove(self, property: str, action: Action, block: Sequence[Shapes]) -> Proved:
+        """A proof that the candidate has the property on every shape of the block that it takes.
+
+        Raises:
+            NoProof: one line that says why there is none.
+            CandidateError: the candidate raised on an ordinary input of every shape.
+        """
+        if property == "horizontality":
+            try:
+                return self._prove(property, action, block)
+            except NoProof as reason:
+                return self._by_reflection(block, reason)
+        return self._prove(property, action, block)
+
+    def prove_independence(self) -> Proved:
+        """A proof that what one matrix does depends on no other one's gradients."""
+        proofs, runs = [], []
+        for shapes in _INDEPENDENCE:
+            machine, keys = self._machine([shapes], None)
+            runs += keys
+            for number in range(len(shapes)):
+                claim = {"property": "independence", "tensors": len(shapes), "of": f"grad:{number}"}
+                proofs.append(prove(machine, claim, self._bridge(keys)))
+        return self._proved(proofs, runs)
+
+    # -- claims --------------------------------------------------------------------------------------------------
+
+    def _prove(self, property: str, action: Action, block: Sequence[Shapes]) -> Proved:
+        attempts = _wider(action) if property == "equivariance" else (action,)
+        reason: NoProof | None = None
+        for attempt in attempts:
+            try:
+                return self._attempt(property, attempt, block)
+            except NoProof as error:
+                reason = error
+        raise reason or NoProof("nothing to prove")
+
+    def _attempt(self, property: str, action: Action, block: Sequence[Shapes]) -> Proved:
+        proofs, runs = [], []
+        taken = 0
+        refusal: CandidateError | None = None
+        for pattern in _patterns(block):
+            if property != "equivariance" and any(sum(size > 1 for size in shape) < 2 for shape in pattern[0]):
+                pattern = [s for s in pattern if min(min(shape) for shape in s) > 1]
+                if not pattern:
+                    continue
+            claimed = self._claim(property, action, pattern[0])
+            try:
+                # Most questions that have no proof have none on ordinary gradients: those first.
+                machine, _ = self._machine(pattern[:1], claimed, action, ordinary=True)
+                prove(machine, claimed.claim)
+                machine, keys = self._machine(pattern, claimed, action)
+            except CandidateError as error:
+                refusal = refusal or error
+                continue
+            taken += 1
+            runs += keys
+            proof = prove(machine, claimed.claim, self._bridge(keys))
+            self._conditions_hold(proof, keys)
+            proofs.append(proof)
+        if not taken:
+            raise refusal or NoProof("no shape to trace")
+        return self._proved(proofs, runs)
+
+    def _claim(self, property: str, action: Action, shapes: Shapes) -> ClaimedAction:
+        if property == "equivariance":
+            return equivariance_claim(action, shapes)
+        return ClaimedAction({"property": property, "tensors": 1}, None)
+
+    def _by_reflection(self, block: Sequence[Shapes], reason: NoProof) -> Proved:
+        """Horizontality as a corollary. ``H = I - (2/m) 1 1^T`` is orthogonal, fixes every gradient with ``1^T G = 0``
+        and shifts the weights. A rule that commutes with it and ignores shifts has ``U = H U``, so ``1^T U = 0``."""
+        try:
+            rotated = self._prove("equivariance", parse_action("O(rows)"), block)
+            shifted = self._prove("shift_equivariance", parse_action("Shift(rows)"), block)
+        except NoProof:
+            raise reason from None
+        return Proved((*rotated.proofs, *shifted.proofs), rotated.runs, rotated.steps, rotated.paths)
+
+    # -- traces --------------------------------------------------------------------------------------------------
+
+    def _machine(
+        self,
+        pattern: Sequence[Shapes],
+        claimed: ClaimedAction | None,
+        action: Action | None = None,
+        *,
+        ordinary: bool = False,
+    ) -> tuple[Machine, list[Any]]:
+        traces, keys = [], []
+        refusal: CandidateError | None = None
+        for shapes in pattern:
+            splits = None
+            if claimed is not None and claimed.splits is not None and action is not None:
+                splits = equivariance_claim(action, shapes).splits
+            for stratum, steps in [(ORDINARY, self.budget.steps)] if ordinary else self._runs(shapes):
+                key = (shapes, splits, stratum, steps)
+                trace = self._trace(key)
+                if isinstance(trace, CandidateError):
+                    refusal = trace
+                    break
+                traces.append(trace)
+                keys.append(key)
+        if not traces:
+            raise refusal or NoProof("no shape to trace")
+        return machine_of(traces), keys
+
+    def _runs(self, shapes: Shapes) -> Iterator[tuple[str, int]]:
+        yield ORDINARY, self.budget.steps
+        small = sum(map(math.prod, shapes)) <= SMALL * len(shapes)
+        if not small or min(min(shape[-2:]) for shape in shapes) < 2:
+            return
+        for stratum in STRATA:
+            if stratum != ORDINARY:
+                yield stratum, STRATUM_STEPS
+        # One long run for every number of axes: switches after a number of steps do not depend on the shape.
+        if max(map(len, shapes)) not in self._long or (shapes, None, ORDINARY, self.budget.long) in self._traces:
+            self._long.add(max(map(len, shapes)))
+            yield ORDINARY, self.budget.long
+
+    def _trace(self, key: Any) -> Trace | CandidateError:
+        if key not in self._traces:
+            shapes, splits, stratum, steps = key
+            inputs = draw_inputs(stratum, shapes, steps, centre=False, seed=self.seed)
+            try:
+                self._traces[key] = record(
+                    self.candidate, inputs, splits=splits, arithmetic=self.arithmetic, seed=self.seed
+                )
+            except CandidateError as error:
+                self._traces[key] = error
+        return self._traces[key]
+
+    def _bridge(self, keys: Sequence[Any]) -> dict[str, Any]:
+        """Re-execute the programs; NoProof where they are not what ran."""
+        steps, worst = 0, 0.0
+        for key in keys:
+            trace = self._traces[key]
+            if not isinstance(trace, Trace):
+                continue
+            if key not in self._bridges:
+                paths = {step.program.digest for step in trace.steps}
+                if min(self._bridged[path] for path in paths) >= CROSSINGS:
+                    continue
+                self._bridges[key] = check_bridge(trace, seed=self.seed)
+                self._bridged.update(paths)
+            bridge = self._bridges[key]
+            if bridge.failure is not None:
+                if key[2] != ORDINARY and not _finite(trace):
+                    continue  # the claim is about finite values
+                raise NoProof(f"the traced program is not what ran ({key[2]} gradients): {bridge.failure}")
+            steps, worst = steps + bridge.steps, max(worst, bridge.worst)
+        return {"steps": steps, "worst": f"{worst:.3g}"}
+
+    def _conditions_hold(self, proof: Proof, keys: Sequence[Any]) -> None:
+        """NoProof if the proof assumes what does not hold on ordinary gradients, where the block's claim must hold."""
+        for key in keys:
+            trace = self._traces[key]
+            if key[2] != ORDINARY or not isinstance(trace, Trace):
+                continue
+            for step in trace.steps:
+                for condition in proof.conditions:
+                    if not _holds(condition, step):
+                        size = "+".join("x".join(map(str, shape)) for shape in key[0])
+                        raise NoProof(f"the proof assumes a {condition}, which ordinary {size} gradients do not have")
+
+    def _proved(self, proofs: Sequence[Proof], keys: Sequence[Any]) -> Proved:
+        traces = [trace for key in keys if isinstance(trace := self._traces[key], Trace)]
+        return Proved(
+            tuple(proofs),
+            len(set(keys)),
+            sum(self._bridges[key].steps for key in {*keys} & {*self._bridges}),
+            frozenset(step.program.digest for trace in traces for step in trace.steps),
+        )
+
+    def excuses(self, proved: Proved, *runs: Inputs) -> str:
+        """Why a proof does not cover these runs: a condition that fails there, or a path that it is not about.
+
+        Empty if it covers them: then a counterexample among them contradicts it.
+        """
+        for inputs in runs:
+            trace = record(self.candidate, inputs, arithmetic=self.arithmetic, seed=self.seed)
+            if trace.unsupported is not None or any(s.program.digest not in proved.paths for s in trace.steps):
+                return ANOTHER_PATH
+            for condition in proved.conditions:
+                if not all(_holds(condition, step) for step in trace.steps):
+                    return condition
+        return ""
+
+
+def _patterns(block: Sequence[Shapes]) -> list[list[Shapes]]:
+    """The shapes of a block, grouped by which axes are longer than one: each group has programs of its own."""
+    groups: dict[Any, list[Shapes]] = {}
+    for shapes in block:
+        groups.setdefault(tuple(tuple(size > 1 for size in shape) for shape in shapes), []).append(shapes)
+    return list(groups.values())
+
+
+def _wider(action: Action) -> tuple[Action, ...]:
+    """Actions to prove instead, widest first: they contain this one, and do not split an axis into heads."""
+    inner = action.block if isinstance(action, ExpertAction) else action
+    if not isinstance(inner, ProductAction) or not any(isinstance(group, Wreath) for _, group in inner.variables):
+        return (action,)
+    variables = tuple((name, O if isinstance(group, Wreath) else group) for name, group in inner.variables)
+    if any(isinstance(group, Wreath) and not group.is_orthogonal for _, group in inner.variables):
+        return (action,)
+    whole: Action = ProductAction(inner.tensors, variables, inner.factors, inner.shifts)
+    return (whole.over_experts() if isinstance(action, ExpertAction) else whole, action)
+
+
+def _finite(trace: Trace) -> bool:
+    return all(np.isfinite(value).all() for step in trace.steps for value in step.outputs.values())
+
+
+def _holds(condition: str, step: Step) -> bool:
+    """Whether a side condition holds in one traced step, for all factorisations that it is about."""
+    op = {"simple spectrum": "eigh", "full rank": "qr"}.get(condition, "svd" if "singular" in condition else "")
+    if not any(line.op == op for line in step.program.lines):
+        return True
+    values = interpret(step.program, step.constants, step.inputs, step.sizes)
+    return all(
+        isinstance(value, dict) and _simple(condition, value)
+        for line, value in zip(step.program.lines, values, strict=True)
+        if line.op == op
+    )
+
+
+def _simple(condition: str, parts: Mapping[str, Any]) -> bool:
+    if condition == "full rank":
+        diagonal = np.abs(np.diagonal(parts["r"], axis1=-2, axis2=-1))
+        return bool((diagonal > GAP * max(diagonal.max(initial=0.0), 1e-300)).all())
+    spectrum = np.sort(np.asarray(parts["values"] if "values" in parts else parts["s"]), axis=-1)
+    top = max(float(np.abs(spectrum).max(initial=0.0)), 1e-300)
+    positive = condition == "simple spectrum" or bool((spectrum > GAP * top).all())
+    gaps = np.diff(spectrum, axis=-1) if condition.startswith("simple") else np.ones(0)
+    return positive and bool((gaps > GAP * top).all())
