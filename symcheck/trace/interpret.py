@@ -78,7 +78,7 @@ class Arithmetic:
 
     def mean(self, total: Array, count: int) -> Array:
         """A sum of ``count`` terms, divided by that."""
-        return total / count
+        return np.asarray(total / count)
 
     def logsumexp(self, values: Array) -> Array:
         """Over the last axis."""
