@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 
-from symcheck.trace.builder import Builder, NotInVocabulary, Sym, refine
+from symcheck.trace.builder import Builder, Dims, NotInVocabulary, Sym, refine
 from symcheck.trace.lowering.movement import triangle
 from symcheck.trace.lowering.operands import plus, result_dtype, scaled
 from symcheck.trace.lowering.table import Arguments, lowers
@@ -167,7 +169,13 @@ def _solve(builder: Builder, given: Arguments) -> tuple[Sym, ...]:
     if len(y.dims) == len(x.dims) and y.dims[:-2] != x.dims[:-2]:
         raise NotInVocabulary(f"systems of shapes {x.shape} and {y.shape}")
     inverse = builder.inverse(x)
-    return solved(builder, inverse, y, given["left"]), _info(builder, inverse)
+    factors = _unread(builder, x.dims, x.dtype), _unread(builder, x.dims[:-1], _INT)
+    return solved(builder, inverse, y, given["left"]), *factors, _info(builder, inverse)
+
+
+def _unread(builder: Builder, dims: Dims, dtype: torch.dtype) -> Sym:
+    """A value outside the vocabulary: the recorder refuses the step that reads it."""
+    return Sym(builder.emit("undefined", (), itertools.chain(*dims), {"why": "an LU factorisation"}), dims, dtype)
 
 
 def _is_triangular(builder: Builder, x: Sym, upper: bool) -> bool:
