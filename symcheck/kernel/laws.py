@@ -16,8 +16,9 @@ EIGEN = ("eig", "eig0", "eig1")
 MONOMIAL = {"perm": (1, 0, 0), "sign": (0, 1, 0), "sperm": (1, 1, 0), "scale+": (0, 0, 1), "scale": (0, 1, 1)}
 """Whether elements of the class permute, reflect and scale entries."""
 LINEAR = ("orth", "stab1", "block")
-LEFT, RIGHT, CORE = 0, 1, 2
-"""Faces of a block gauge: left and right vectors part where the spectrum is zero; a core vanishes there."""
+LEFT, RIGHT, CORE, WHOLE = 0, 1, 2, 3
+"""Faces of a block gauge. Eigenvectors are whole: a basis. Singular vectors are left or right; where the spectrum is
+zero nothing is known of them (those of a tall matrix of low rank need not span the same space). A core vanishes there."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Context:
             raise Reject(f"{path}: unknown label {head}")
         name, sub, k = text(head[1], at=path), integer(head[2], 0, 8, at=path), integer(head[3], 0, 2, at=path)
         variable = self.of(("vec", name))
-        if sub >= (3 if variable.kind == "block" else variable.axes):
+        if sub >= (4 if variable.kind == "block" else variable.axes):
             raise Reject(f"{path}: {name} has no sub-axis {sub}")
         label = self.vec(name, sub, k, fraction(head[4], at=path))
         if label != (*head[:4], fraction(head[4], at=path)):
@@ -151,8 +152,8 @@ class Context:
             if any(label[1] != name or label[0] not in EIGEN for label in rest):
                 raise Reject(f"an index of the eigenspaces of {name} is scaled by something else")
             faces = {label[2] for label in vecs}
-            if faces == {LEFT, RIGHT} and "eig0" not in {label[0] for label in rest}:
-                raise Reject(f"{name}: left and right null vectors are not related")
+            if len(vecs) > 1 and not faces & {CORE, WHOLE} and "eig0" not in {label[0] for label in rest}:
+                raise Reject(f"{name}: singular vectors of zero are not determined")
             sub = CORE if len(faces) > 1 or "eig0" in {label[0] for label in rest} else sub
         elif rest and (kind in LINEAR or self.flags(vecs[0])[0]):
             raise Reject(f"an index moved by {name} meets one that does not move")

@@ -19,7 +19,22 @@ from symcheck.kernel.axioms import (
     behaviour,
 )  # fmt: skip
 from symcheck.kernel.document import Reject, fields, flag, fraction, integer, items, text
-from symcheck.kernel.laws import CORE, EIGEN, FREE, INV, ISO, LEFT, RIGHT, Context, Label, Law, Variable, merge, zero
+from symcheck.kernel.laws import (
+    CORE,
+    EIGEN,
+    FREE,
+    INV,
+    ISO,
+    LEFT,
+    RIGHT,
+    WHOLE,
+    Context,
+    Label,
+    Law,
+    Variable,
+    merge,
+    zero,
+)
 
 
 @dataclass(frozen=True)
@@ -302,8 +317,13 @@ def _along(context: Context, line: Line, laws: Sequence[Law]) -> Law:
     return context.check(Law(tuple(axes), batch.scalars))
 
 
+def _basis(context: Context, label: Label) -> bool:
+    """Whether a rotated axis is one of a whole space, so that a matrix on it is conjugated by a rotation."""
+    return context.of(label).kind != "block" or label[2] == WHOLE
+
+
 def _dual(context: Context, label: Label) -> Label:
-    if label == FREE or (context.linear(label) and (label[3] != 1 or label[2] == CORE)):
+    if label == FREE or (context.linear(label) and (label[3] != 1 or not _basis(context, label))):
         raise Reject("inverse of what is no matrix")
     return context.vec(*label[1:4], -label[4]) if label[0] == "vec" else INV if label[0] in EIGEN else label
 
@@ -351,7 +371,7 @@ def _factor(context: Context, line: Line, laws: Sequence[Law]) -> dict[str, Law]
     sides = (left,) if line.op == "qr" else (left, right)
     if any(side[0] == "vec" and (context.flags(side)[2] or (context.linear(side) and side[3] != 1)) for side in sides):
         raise Reject(f"{line.op}: of a matrix that is not moved by rotations")
-    if any(side[0] == "vec" and context.of(side).kind == "block" and side[2] == CORE for side in (left, right)):
+    if any(side[0] == "vec" and not _basis(context, side) for side in (left, right)):
         raise Reject(f"{line.op}: of a matrix with a null space of its own")
     left, right = (INV if side[0] in EIGEN else side for side in (left, right))
     b, name = tuple(batch), None
@@ -369,7 +389,9 @@ def _factor(context: Context, line: Line, laws: Sequence[Law]) -> dict[str, Law]
         if line.op == "qr" and kind == "sign" and not diagonal:
             raise Reject("qr: up to signs only where the columns are not mixed")
         context.variables[name] = Variable("block" if kind == "core" else kind, 1, batch[0][1] if batch else None)
-        faces = (CORE, CORE) if kind == "core" else (LEFT, RIGHT if kind == "block" else LEFT)
+        faces = {"core": (CORE, CORE), "block": (WHOLE, WHOLE) if line.op == "eigh" else (LEFT, RIGHT)}.get(
+            kind, (0, 0)
+        )
         g, h = (context.vec(name, face, 1) for face in faces)
         s = INV if kind == "sign" else ("eig0", name)
     scaled, halved = tuple(exponents), tuple((n, k, e / 2) for n, k, e in exponents)

@@ -121,7 +121,7 @@ class Motions:
             return None
         variable = self.variables[label[1]]
         name = variable.symbol if variable.fibre is None else f"{variable.symbol}_{{h}}"
-        if variable.kind == "block" and label[2] == 1:
+        if variable.kind == "block" and label[2] == 1:  # the right face of singular vectors
             name += "^"
         return self._monomial(variable, MatrixSymbol(name, size, size), label[3], Fraction(label[4]))
 
