@@ -94,7 +94,8 @@ class Recorder(TorchDispatchMode):
             raise NotInVocabulary(f"a tensor of type {tensor.dtype} on {tensor.device.type}")
         found = Storage(handle, self.step, external=True, foreign=not handle.resizable())
         for other in self._storages.values():
-            if (found.foreign or other.foreign) and found.span and other.span:
+            # Two windows on the same array are both constants: nothing recorded writes to either.
+            if found.foreign != other.foreign and found.span and other.span:
                 first, second = sorted((found.span, other.span), key=lambda span: span.start)
                 if second.start < first.stop:
                     raise NotInVocabulary("memory shared with an array outside torch")
@@ -186,8 +187,14 @@ class Recorder(TorchDispatchMode):
         if self.unsupported is not None:
             return func(*args, **kwargs)
         op = operation(func)
-        if op.kind in ("view", "inert"):
+        if op.kind == "view":
             return func(*args, **kwargs)
+        if _on_meta(args, kwargs):  # shapes without values: nothing can flow from there
+            bound = op.bind(args, kwargs)
+            result = func(*args, **kwargs)
+            if any(not tensor.is_meta for tensor in _tensors([result, *(bound[name] for name in op.written)])):
+                self.refuse(f"{op.name} of a meta tensor")
+            return result
         # Attributes of tensors are functions to a function mode: without this the watch for escapes would see ours.
         with torch._C.DisableTorchFunction():
             self.builder.where = here()
@@ -214,6 +221,8 @@ class Recorder(TorchDispatchMode):
 
     def _arguments(self, op: Operation, bound: dict[str, Any]) -> dict[str, Any]:
         """All arguments but the results, tensors as values; before the operation, which may overwrite them."""
+        if op.kind == "inert":
+            return {}
         if op.kind == "dynamic" or (op.name == "index" and any(_is_mask(item) for item in bound["indices"])):
             raise NotInVocabulary(f"{op.name}: a shape that depends on values")
         if op.kind == "empty":
@@ -233,6 +242,8 @@ class Recorder(TorchDispatchMode):
 
     def _record(self, op: Operation, bound: dict[str, Any], arguments: dict[str, Any], result: Any) -> None:
         builder = self.builder
+        if op.kind == "inert":
+            return
         if op.kind == "leak":
             self.leaks.append(arguments["self"].line)
             return
@@ -348,3 +359,9 @@ def _same_kind(said: torch.dtype, real: torch.dtype) -> None:
 
     if kind(said) != kind(real):
         raise NotInVocabulary(f"a {kind(real)} tensor understood as {kind(said)}")
+
+
+def _on_meta(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    if str(kwargs.get("device")) == "meta":
+        return True
+    return any(tensor.is_meta for tensor in _tensors((*args, *kwargs.values())))

@@ -23,8 +23,10 @@ def _copy(builder: Builder, given: Arguments) -> Sym:
 
 @lowers("copy", "_copy_from")
 def _copy_into(builder: Builder, given: Arguments) -> Sym:
-    x: Sym = given["self"]
-    return cast(builder, builder.expand_to(given["src"], x.dims), x.dtype)
+    x, source = given["self"], given["src"]
+    if source.shape != x.shape:
+        source = builder.expand_to(source, x.dims)
+    return cast(builder, source, x.dtype)  # a flat buffer takes on the axes of what it is given
 
 
 @lowers("_unsafe_view", "reshape", "_reshape_copy", "view_copy", "_reshape_alias", "view")
@@ -196,8 +198,11 @@ def gather(builder: Builder, x: Sym, dim: int, index: Sym) -> Sym:
     """``x[..., index, ...]`` along ``dim`` for an ``index`` that is computed; it agrees in the other dimensions."""
     x = builder.merge(x, dim)
     index = builder.merge(index, dim)
-    if not x.dims[dim] or not index.dims[dim]:
-        raise NotInVocabulary("a computed index into, or of, a dimension of size one")
+    if not x.dims[dim]:  # the index is 0
+        return builder.expand_to(x, (*x.dims[:dim], index.dims[dim], *x.dims[dim + 1 :]))
+    if not index.dims[dim]:  # one entry: as many times as there are entries, and the first of them
+        repeated = builder.expand_to(index, (*index.dims[:dim], x.dims[dim], *index.dims[dim + 1 :]))
+        return picked(builder, gather(builder, x, dim, repeated), dim, [0])
     if any(a != b for number, (a, b) in enumerate(zip(x.dims, index.dims, strict=True)) if number != dim):
         raise NotInVocabulary("an index whose other dimensions are not those of the tensor")
     axes = [x.positions(dim), index.positions(dim)]
