@@ -9,16 +9,17 @@ from functools import reduce
 from math import prod
 from typing import Any
 
-from symcheck.kernel.document import Decline, Reject, fields, flag, fraction, integer, items, text
+from symcheck.kernel.document import Decline, Reject, fields, fraction, integer, items, text
 from symcheck.kernel.interval import FUNCTIONS, ONE, REDUCTIONS, ZERO, Interval, add, mul, neg, outward
 
 Array = tuple[tuple[int, ...], list[Interval]]
 """Sizes, and entries in row-major order."""
 MAX_TERMS = 1 << 20
-_OPERATIONS: Mapping[str, tuple[int, str]] = {  # number of operands (-1: at least one) and attributes
-    "input": (0, "name"), "number": (0, "value nonneg"), "array": (0, "rank"), "zero": (0, "rank"), "eye": (0, ""),
-    "expand": (1, "axes"), "contract": (-1, "indices out mean"), "add": (-1, "signs"), "map": (-1, "fn args"),
-    "select": (3, ""), "symmetric": (1, "fn axes"), "along": (-1, "fn axes out linear args"), "round": (1, "dtype"),
+_OPERATIONS: Mapping[str, tuple[int, str, str]] = {  # operands (-1: at least one), required and optional attributes
+    "input": (0, "name", ""), "number": (0, "value", "nonneg"), "array": (0, "rank", ""), "zero": (0, "rank", ""),
+    "eye": (0, "", ""), "expand": (1, "axes", ""), "contract": (-1, "indices out", "mean"), "add": (-1, "signs", ""),
+    "map": (-1, "fn", "args"), "select": (3, "", ""), "symmetric": (1, "fn axes", ""), "round": (1, "dtype", ""),
+    "along": (-1, "fn axes out", "linear args"),
 }  # fmt: skip
 
 
@@ -91,7 +92,7 @@ def _take(operands: Sequence[Array], at: Mapping[str, Any]) -> Array:
     args = fields(at["args"], {"take", "sizes"}, at="args")
     sizes = tuple(integers(args["sizes"], 1, MAX_TERMS, "sizes"))
     ranks = [len(size) for size, _ in operands]
-    listed = [integers(a, 0, 99, "axes") for a in items(at.get("axes"), len(operands), at="axes")]
+    listed = [integers(a, 0, 99, "axes") for a in items(at["axes"], len(operands), at="axes")]
     kept = [[axis for axis in range(rank) if axis not in own] for rank, own in zip(ranks, listed, strict=True)]
     batch = {tuple(size[axis] for axis in own) for (size, _), own in zip(operands, kept, strict=True)}
     if len(batch) != 1 or any(sorted(a + b) != list(range(r)) for a, b, r in zip(listed, kept, ranks, strict=True)):
@@ -107,7 +108,7 @@ def _take(operands: Sequence[Array], at: Mapping[str, Any]) -> Array:
         entries += [ZERO if k < 0 else core[k] for k in take]
     new = list(range(ranks[0], ranks[0] + len(sizes)))
     unused = iter(new)
-    out = [next(unused, -1) if x == ["new"] else _batch(x) for x in items(at.get("out"), at="out")]
+    out = [next(unused, -1) if x == ["new"] else _batch(x) for x in items(at["out"], at="out")]
     if len(take) != prod(sizes):
         raise Reject(f"take: {len(take)} entries for {prod(sizes)} places")
     return contract([((*batch.pop(), *sizes), entries)], [[*kept[0], *new]], out)
@@ -123,13 +124,16 @@ def evaluate(line: Mapping[str, Any], values: Sequence[Array], inputs: Mapping[s
     op = text(line["op"], at="op")
     if op not in _OPERATIONS:
         raise Decline(f"operation {op!r}")
-    arity, attributes = _OPERATIONS[op]
-    at = fields(line.get("at", {}), set(), set(attributes.split()), at="at")
+    arity, required, optional = _OPERATIONS[op]
+    at = fields(line.get("at", {}), set(required.split()), set(optional.split()), at="at")
     size = tuple(integers(line["size"], 1, MAX_TERMS, "size"))
+    integer(at.get("rank", len(size)), len(size), len(size), at="rank")
+    if not all(type(at.get(key, False)) is bool for key in ("mean", "linear", "nonneg")):
+        raise Reject("at: mean, linear and nonneg are true or false")
     operands = [values[k] for k in integers(line["in"], 0, len(values) - 1, "in")]
     if len(operands) != arity and (arity >= 0 or not operands):
         raise Reject(f"in: {len(operands)} operands")
-    if ("values" in line) != (op == "array" or (op == "number" and at.get("value") is None)):
+    if ("values" in line) != (op == "array" or (op == "number" and at["value"] is None)):
         raise Reject("values: only a constant that is not in the program has them, and must")
     result = _sources(op, at, line, size, inputs) if arity == 0 else _operations(op, at, operands, size)
     if result[0] != size:
@@ -141,7 +145,7 @@ def _sources(
     op: str, at: Mapping[str, Any], line: Mapping[str, Any], size: tuple[int, ...], inputs: Mapping[str, Array]
 ) -> Array:
     if op == "input":
-        return inputs[text(at.get("name"), inputs.keys(), at="name")]
+        return inputs[text(at["name"], inputs.keys(), at="name")]
     if op in ("number", "array"):
         return numbers(line["values"] if "values" in line else [at["value"]], size, "values")
     places = _offsets(_axes(size))
@@ -153,17 +157,15 @@ def _sources(
 def _operations(op: str, at: Mapping[str, Any], operands: Sequence[Array], size: tuple[int, ...]) -> Array:
     first = operands[0]
     if op == "expand":
-        return expand(first, size, integers(at.get("axes"), 0, 99, "axes"))
+        return expand(first, size, integers(at["axes"], 0, 99, "axes"))
     if op == "contract":
-        letters = [integers(x, 0, 99, "indices") for x in items(at.get("indices"), at="indices")]
-        return contract(
-            operands, letters, integers(at.get("out"), 0, 99, "out"), flag(at.get("mean", False), at="mean")
-        )
+        letters = [integers(x, 0, 99, "indices") for x in items(at["indices"], at="indices")]
+        return contract(operands, letters, integers(at["out"], 0, 99, "out"), at.get("mean", False))
     if op == "along":
         return _take(operands, at)
     if op == "symmetric":
-        axes = integers(at.get("axes"), 0, len(first[0]) - 1, "axes")
-        function = REDUCTIONS.get(text(at.get("fn"), at="fn"))
+        axes = integers(at["axes"], 0, len(first[0]) - 1, "axes")
+        function = REDUCTIONS.get(text(at["fn"], at="fn"))
         if function is None or len(set(axes)) != len(axes) or not axes or (at["fn"] == "sort" and len(axes) > 1):
             raise Decline(f"symmetric {at['fn']} over axes {axes}")
         steps = _offsets(_axes(first[0])[axis] for axis in axes)
@@ -175,11 +177,11 @@ def _operations(op: str, at: Mapping[str, Any], operands: Sequence[Array], size:
         raise Reject("in: operands of different sizes")
     columns = zip(*(entries for _, entries in operands), strict=True)
     if op == "add":
-        signs = [integer(s, -1, 1, at="signs") for s in items(at.get("signs"), len(operands), at="signs")]
+        signs = [integer(s, -1, 1, at="signs") for s in items(at["signs"], len(operands), at="signs")]
         return first[0], [reduce(add, map(_signed, signs, column)) for column in columns]
     if op == "map":
         parameters = [None if p is None else fraction(p, at="args") for p in items(at.get("args", []), at="args")]
-        key = (text(at.get("fn"), at="fn"), len(operands), len(parameters))
+        key = (text(at["fn"], at="fn"), len(operands), len(parameters))
         if key not in FUNCTIONS or (None in parameters and key[0] != "clamp"):
             raise Decline(f"map {key[0]} of {key[1]} operands and {key[2]} parameters")
         return first[0], [FUNCTIONS[key](*column, *parameters) for column in columns]

@@ -469,7 +469,9 @@ def _outside() -> dict[str, Document]:
         "square-root-of-less-than-zero": changed(
             changed(turned, *line, "at", "fn", to="sqrt"), "gradients", 0, 0, to=["-1", "1"]
         ),
-        "too-many-terms": changed(turned, *line, to={"op": "zero", "in": [], "size": [1 << 19, 1 << 19]}),
+        "too-many-terms": changed(
+            turned, *line, to={"op": "zero", "in": [], "size": [1 << 19, 1 << 19], "at": {"rank": 2}}
+        ),
         "cumulative-sum": changed(
             turned,
             *line,
