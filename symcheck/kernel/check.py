@@ -39,13 +39,16 @@ def check(document: Any) -> Accepted:
     if len(nodes) != len(data["nodes"]) or "start" not in nodes or nodes["start"].laws:
         raise Reject("nodes: names must differ, and 'start' has no state")
     conditions: set[str] = set()
-    moved = False
+    moved, reached = False, {"start"}
     for number, item in enumerate(items(data["edges"], at="edges")):
         edge = _Edge(claim, nodes, item, f"edge {number}")
+        if edge.source.name not in reached:
+            raise Reject(f"edge {number}: no edge before it leads to {edge.source.name!r}")
+        reached.add(edge.target.name)
         conditions |= edge.conditions
         moved |= any(line.op == "input" and line.at["name"].startswith("grad:") for line in edge.lines)
-    if not moved:
-        raise Reject("edges: no step that sees a gradient")
+    if not moved or reached != set(nodes):
+        raise Reject("edges: no step that sees a gradient, or a node that is never reached")
     if items(data["conditions"], at="conditions") != sorted(conditions):
         raise Reject(f"conditions: must be {sorted(conditions)}")
     return Accepted(claim.statement, tuple(sorted(conditions)))
@@ -131,6 +134,7 @@ class _Node:
     """The state tensors present at some time, their laws, and the gauges that these mention."""
 
     def __init__(self, claim: Claim, data: Mapping[str, Any]) -> None:
+        self.name = text(data["name"], at="nodes")
         self.gauges: dict[str, Variable] = {}
         for item in items(data["gauges"], at="gauges"):
             row = fields(item, {"name", "class", "fibre"}, at="gauges")
@@ -140,7 +144,7 @@ class _Node:
                 raise Reject(f"gauges: {name}")
             self.gauges[name] = Variable(kind, 1, row["fibre"])
         context = Context({**claim.variables, **self.gauges})
-        laws = fields(data["laws"], set(), set(data["laws"]), at="laws")
+        laws = fields(data["laws"], set(), {k for k in data["laws"] if k.startswith("state:")}, at="laws")
         self.laws = {name: claim.read(context, law, name) for name, law in laws.items()}
         if claim.property == "shift_quotient" and any(law and law[0] == "base" for law in self.laws.values()):
             raise Reject("laws: in a quotient every step has a shift of its own")
@@ -242,7 +246,7 @@ class _Edge:
         bad = line.ins or law.scalars or law.sym or law.nonneg or law.zero or len(law.axes) != data["rank"]
         for label in law.axes:
             if label[0] == "vec":
-                bad |= label[4] != 0 or label[3] > (kind != "iid") or (self.context.linear(label) and kind != "normal")
+                bad |= label[1] not in self.claim.variables or label[4] != 0 or label[3] > (kind != "iid") or (self.context.linear(label) and kind != "normal")
             else:
                 bad |= label != INV
         if bad:

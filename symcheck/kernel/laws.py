@@ -16,9 +16,9 @@ EIGEN = ("eig", "eig0", "eig1")
 MONOMIAL = {"perm": (1, 0, 0), "sign": (0, 1, 0), "sperm": (1, 1, 0), "scale+": (0, 0, 1), "scale": (0, 1, 1)}
 """Whether elements of the class permute, reflect and scale entries."""
 LINEAR = ("orth", "stab1", "block")
-LEFT, RIGHT, CORE, WHOLE = 0, 1, 2, 3
-"""Faces of a block gauge. Eigenvectors are whole: a basis. Singular vectors are left or right; where the spectrum is
-zero nothing is known of them (those of a tall matrix of low rank need not span the same space). A core vanishes there."""
+FULL, LOOSE, CORE = 0, 1, 2
+"""Faces of a block gauge: a full axis moves with all of it; where the spectrum is zero a loose one is anything (the
+null vectors of a reduced SVD are not unique up to a rotation), a core is zero."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,8 @@ class Context:
         axes = tuple(self._label(item, path) for item in items(data["axes"], at=path))
         rows = [items(row, 3, at=path) for row in items(data.get("scalars", []), at=path)]
         scalars = tuple((text(v, at=path), integer(k, 0, 1, at=path), fraction(e, at=path)) for v, k, e in rows)
-        if any(self.of(("vec", name)).axes or not (k or e) for name, k, e in scalars) or sorted(scalars) != list(
-            scalars
-        ):
+        names = [name for name, _, _ in scalars]
+        if any(self.of(("vec", n)).axes or not (k or e) for n, k, e in scalars) or sorted(set(names)) != names:
             raise Reject(f"{path}: characters {rows} are not those of scalar variables in normal form")
         facts = [flag(data.get(fact, False), at=path) for fact in ("sym", "nonneg")]
         return self.check(Law(axes, scalars, *facts))
@@ -123,7 +122,7 @@ class Context:
             raise Reject(f"{path}: unknown label {head}")
         name, sub, k = text(head[1], at=path), integer(head[2], 0, 8, at=path), integer(head[3], 0, 2, at=path)
         variable = self.of(("vec", name))
-        if sub >= (4 if variable.kind == "block" else variable.axes):
+        if sub >= (3 if variable.kind == "block" else variable.axes):
             raise Reject(f"{path}: {name} has no sub-axis {sub}")
         label = self.vec(name, sub, k, fraction(head[4], at=path))
         if label != (*head[:4], fraction(head[4], at=path)):
@@ -143,7 +142,7 @@ class Context:
             if INV in rest or len({label[1] for label in rest}) > 1:
                 return INV
             kinds = {label[0] for label in rest}
-            return ("eig0" if "eig0" in kinds else "eig1" if kinds == {"eig1"} else "eig", rest[0][1])
+            return ("eig0" if "eig0" in kinds else "eig", rest[0][1])  # c times what is one is not one
         name, kind = vecs[0][1], self.of(vecs[0]).kind
         if any(label[1] != name for label in vecs) or (kind != "block" and len({label[2] for label in vecs}) > 1):
             raise Reject(f"an index is moved by {name} and by another")
@@ -151,10 +150,8 @@ class Context:
         if kind == "block":
             if any(label[1] != name or label[0] not in EIGEN for label in rest):
                 raise Reject(f"an index of the eigenspaces of {name} is scaled by something else")
-            faces = {label[2] for label in vecs}
-            if len(vecs) > 1 and not faces & {CORE, WHOLE} and "eig0" not in {label[0] for label in rest}:
-                raise Reject(f"{name}: singular vectors of zero are not determined")
-            sub = CORE if len(faces) > 1 or "eig0" in {label[0] for label in rest} else sub
+            faces = {label[2] for label in vecs} | {CORE for label in rest if label[0] == "eig0"}
+            sub = max(faces)  # zero times anything is zero, and anything else times anything is anything
         elif rest and (kind in LINEAR or self.flags(vecs[0])[0]):
             raise Reject(f"an index moved by {name} meets one that does not move")
         return self.vec(name, sub, sum(v[3] for v in vecs), sum((v[4] for v in vecs), Fraction(0)))
@@ -164,7 +161,9 @@ class Context:
         if label[0] != "vec":
             return label != ISO
         if self.linear(label):
-            return label[3] == 2 or self.of(label).kind == "stab1"
+            return (label[3] == 2 or self.of(label).kind == "stab1") and (
+                self.of(label).kind != "block" or label[2] != LOOSE
+            )
         return label[3] == 0 and label[4] == 0
 
     def through(self, law: Law, parity: str, degree: Fraction | None, only: Iterable[int] | None = None) -> Law:
@@ -220,7 +219,7 @@ def weaker(context: Context, law: Law, to: Law) -> bool:
     if len(law.axes) != len(to.axes):
         return False
     if law.zero:
-        return True
+        return all(label[0] != "eig1" for label in to.axes)
     if law.scalars != to.scalars or to.zero or (to.sym and not law.sym) or (to.nonneg and not law.nonneg):
         return False
     iso = [axis for axis, label in enumerate(law.axes) if label == ISO]
@@ -241,9 +240,9 @@ def _implies(context: Context, label: Label, goal: Label) -> bool:
         return goal == INV or goal == ("eig", label[1])
     return (
         label[0] == goal[0] == "vec"
-        and label[2] == CORE
         and (label[1], label[3:]) == (goal[1], goal[3:])
-        and (context.of(label).kind == "block")
+        and context.of(label).kind == "block"
+        and (label[2] == CORE or goal[2] == LOOSE)
     )
 
 
@@ -252,4 +251,4 @@ def _delta(context: Context, one: Label, two: Label) -> bool:
         return True
     if one[0] != "vec" or two[0] != "vec" or one[1:4] != two[1:4] or one[4] != -two[4]:
         return False
-    return context.of(one).axes == 1 and one[3] < 2 and one[2] != CORE
+    return context.of(one).axes == 1 and one[3] < 2 and (context.of(one).kind != "block" or one[2] != CORE)

@@ -23,11 +23,10 @@ from symcheck.kernel.laws import (
     CORE,
     EIGEN,
     FREE,
+    FULL,
     INV,
     ISO,
-    LEFT,
-    RIGHT,
-    WHOLE,
+    LOOSE,
     Context,
     Label,
     Law,
@@ -51,7 +50,7 @@ CONDITIONS = {
     ("eigh", "sign"): "simple spectrum",
     ("svd", "sign"): "simple non-zero singular values",
     ("svd", "core"): "non-zero singular values",
-    ("qr", "sign"): "full rank",
+    ("qr", "sign"): "independent leading columns",
     ("qr", "orth"): "full rank",
     ("cholesky", "orth"): "positive definite",
 }
@@ -135,15 +134,21 @@ def _contract(context: Context, line: Line, laws: Sequence[Law]) -> Law:
                 raise Reject("contract: delta shares an index with another factor")
     found: dict[int, list[Label]] = {}
     bases: dict[int, set[int]] = {}
-    for labels, row in zip(axes, rows, strict=True):
+    tuples: dict[str, set[tuple[int, int, int]]] = {}
+    for number, (labels, row) in enumerate(zip(axes, rows, strict=True)):
         for label, letter in zip(labels, row, strict=True):
             found.setdefault(letter, []).append(label)
+            if label[0] == "vec" and context.of(label).axes > 1:
+                tuples.setdefault(label[1], set()).add((number, label[2], letter))
             if label[0] in ("vec", *EIGEN) and (fibre := context.of(label).fibre) is not None:
                 base = [r for r, other in zip(row, labels, strict=True) if other[0] == "vec" and other[1] == fibre]
                 bases.setdefault(letter, set()).update(base)
                 if len(base) != 1:
                     raise Reject(f"contract: {label[1]} without its base {fibre}")
     combined = {letter: context.product(labels) for letter, labels in found.items()}
+    for name, places in tuples.items():  # x_ab y_ac mixes entries that one permutation of all (a, b) keeps apart
+        if len({place[1:] for place in places}) != context.variables[name].axes:
+            raise Reject(f"contract: the axes of {name} are contracted one by one")
     for letter, base in bases.items():
         if len(base) != 1 or (letter in out and not base <= set(out)):
             raise Reject("contract: values of different fibres meet")
@@ -213,7 +218,7 @@ def _map(context: Context, line: Line, laws: Sequence[Law]) -> Law:
     axes = tuple(_null(fn, [law.axes[a] for law in laws], laws, label, vanishes) for a, label in enumerate(rest.axes))
     nonneg = fn in NON_NEGATIVE or (fn in SIGN_PRESERVING and laws[0].nonneg) or (
         fn == "power" and (parity == "even" or args[0].denominator != 1 or laws[0].nonneg)
-    ) or (fn == "clamp" and args[0] is not None and args[0] >= 0) or (fn == "maximum" and any(x.nonneg for x in laws)) or (fn == "minimum" and all(x.nonneg for x in laws))  # fmt: skip
+    ) or (fn == "clamp" and args[0] is not None and all(a is None or a >= 0 for a in args)) or (fn == "maximum" and any(x.nonneg for x in laws)) or (fn == "minimum" and all(x.nonneg for x in laws))  # fmt: skip
     return replace(rest, axes=axes, sym=all(x.sym for x in laws), nonneg=nonneg)
 
 
@@ -290,7 +295,7 @@ def _along(context: Context, line: Line, laws: Sequence[Law]) -> Law:
     batches, ids = [], []
     for law, listed in zip(laws, items(data["axes"], len(laws), at="along"), strict=True):
         own = [integer(a, 0, len(law.axes) - 1, at="along") for a in items(listed, at="along")]
-        if any(law.axes[a][0] not in ("inv", "free", *EIGEN) for a in own) or ISO in law.axes:
+        if len(set(own)) != len(own) or any(law.axes[a][0] not in ("inv", "free", *EIGEN) for a in own) or ISO in law.axes:
             raise Reject(f"along: {data['fn']} acts on an axis that moves")
         ids = ids or [a for a in range(len(law.axes)) if a not in own]
         batches.append(replace(law, axes=tuple(x for a, x in enumerate(law.axes) if a not in own), zero=False))
@@ -317,13 +322,8 @@ def _along(context: Context, line: Line, laws: Sequence[Law]) -> Law:
     return context.check(Law(tuple(axes), batch.scalars))
 
 
-def _basis(context: Context, label: Label) -> bool:
-    """Whether a rotated axis is one of a whole space, so that a matrix on it is conjugated by a rotation."""
-    return context.of(label).kind != "block" or label[2] == WHOLE
-
-
 def _dual(context: Context, label: Label) -> Label:
-    if label == FREE or (context.linear(label) and (label[3] != 1 or not _basis(context, label))):
+    if label == FREE or (context.linear(label) and label[2:4] != (FULL, 1)):
         raise Reject("inverse of what is no matrix")
     return context.vec(*label[1:4], -label[4]) if label[0] == "vec" else INV if label[0] in EIGEN else label
 
@@ -348,7 +348,7 @@ def _matrix(context: Context, line: Line, laws: Sequence[Law]) -> None:
     moving = [label for label in axes if label[0] == "vec"]
     if any(context.of(label).axes != 1 for label in moving):
         raise Reject(f"{line.op} of a matrix whose entries move as one vector")
-    bases = {context.of(label).fibre for label in axes[-2:] if label[0] in ("vec", *EIGEN)} - {None}
+    bases = {context.of(label).fibre for label in axes if label[0] in ("vec", *EIGEN)} - {None}
     if any(label[1] in bases for label in axes[-2:] if label[0] == "vec"):
         raise Reject(f"{line.op} of a matrix whose rows move differently")
 
@@ -369,14 +369,14 @@ def _factor(context: Context, line: Line, laws: Sequence[Law]) -> dict[str, Law]
     if line.op in ("eigh", "cholesky") and (not law.sym or left != right):
         raise Reject(f"{line.op}: of a matrix that is not known to be symmetric")
     sides = (left,) if line.op == "qr" else (left, right)
-    if any(side[0] == "vec" and (context.flags(side)[2] or (context.linear(side) and side[3] != 1)) for side in sides):
+    if any(side[0] == "vec" and context.flags(side)[2] for side in sides) or any(
+        context.linear(side) and side[2:4] != (FULL, 1) for side in (left, right)
+    ):
         raise Reject(f"{line.op}: of a matrix that is not moved by rotations")
-    if any(side[0] == "vec" and not _basis(context, side) for side in (left, right)):
-        raise Reject(f"{line.op}: of a matrix with a null space of its own")
     left, right = (INV if side[0] in EIGEN else side for side in (left, right))
     b, name = tuple(batch), None
     if line.gauge is None:
-        if left != INV or right != INV:
+        if left != INV or right != INV or exponents:
             raise Reject(f"{line.op}: needs a gauge")
         g = h = s = INV
     else:
@@ -389,10 +389,8 @@ def _factor(context: Context, line: Line, laws: Sequence[Law]) -> dict[str, Law]
         if line.op == "qr" and kind == "sign" and not diagonal:
             raise Reject("qr: up to signs only where the columns are not mixed")
         context.variables[name] = Variable("block" if kind == "core" else kind, 1, batch[0][1] if batch else None)
-        faces = {"core": (CORE, CORE), "block": (WHOLE, WHOLE) if line.op == "eigh" else (LEFT, RIGHT)}.get(
-            kind, (0, 0)
-        )
-        g, h = (context.vec(name, face, 1) for face in faces)
+        face = CORE if kind == "core" else LOOSE if (line.op, kind) == ("svd", "block") else FULL
+        g = h = context.vec(name, face, 1)
         s = INV if kind == "sign" else ("eig0", name)
     scaled, halved = tuple(exponents), tuple((n, k, e / 2) for n, k, e in exponents)
     if line.op == "eigh":
