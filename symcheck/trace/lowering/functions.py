@@ -8,7 +8,7 @@ import math
 import torch
 
 from symcheck.trace.builder import Builder, NotInVocabulary, Scalar, Sym
-from symcheck.trace.lowering.operands import float_dtype, result_dtype, value
+from symcheck.trace.lowering.operands import float_dtype, reciprocal_number, result_dtype, value
 from symcheck.trace.lowering.table import Arguments, lowers
 
 _TO_FLOAT = (
@@ -135,8 +135,12 @@ def _elu(builder: Builder, given: Arguments) -> Sym:
 
 @lowers("softplus")
 def _softplus(builder: Builder, given: Arguments) -> Sym:
-    _only(given, beta=1, threshold=20)
-    return builder.map("softplus", given["self"])
+    x, beta = given["self"], given["beta"]
+    steep = builder.scale(x, beta)
+    smooth = builder.scale(builder.map("softplus", steep), reciprocal_number(beta))
+    # Torch goes over to the identity where the difference is small, and so does the program.
+    above = builder.map("gt", steep, builder.number(given["threshold"]), dtype=torch.bool)
+    return builder.select(above, x, smooth, dtype=x.dtype)
 
 
 @lowers("gelu")

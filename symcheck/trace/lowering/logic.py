@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import torch
 
@@ -21,8 +22,18 @@ _COMPARISONS = {
 _ZERO_TESTS = {"eq": "is_zero", "ne": "is_nonzero"}
 
 
+_OUTCOMES = {"eq": (0, 0), "ne": (1, 1), "lt": (1, 0), "le": (1, 0), "gt": (0, 1), "ge": (0, 1)}
+"""What a comparison with infinity gives, and one with minus infinity: values are finite."""
+_REFLEXIVE = {"eq": 1, "le": 1, "ge": 1, "ne": 0, "lt": 0, "gt": 0}
+"""What a comparison with itself gives: ``x != x`` asks for NaN."""
+
+
 def _compare(builder: Builder, given: Arguments, *, fn: str) -> Sym:
     x, y = given["self"], given["other"]
+    if isinstance(y, float) and math.isinf(y):
+        return builder.full(x.dims, _OUTCOMES[fn][y < 0], torch.bool)
+    if isinstance(y, Sym) and (x.line, x.dims) == (y.line, y.dims):
+        return builder.full(x.dims, _REFLEXIVE[fn], torch.bool)
     if fn in _ZERO_TESTS and not isinstance(y, Sym) and y == 0:
         return builder.map(_ZERO_TESTS[fn], x, dtype=torch.bool)
     return builder.map(fn, value(builder, x), value(builder, y), dtype=torch.bool)

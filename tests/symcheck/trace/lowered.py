@@ -11,7 +11,7 @@ from symcheck.trace.builder import Builder, Dims, Sym, dims_of
 from symcheck.trace.interpret import interpret
 from symcheck.trace.lowering import lower
 from symcheck.trace.operation import operation
-from symcheck.trace.program import Program
+from symcheck.trace.program import Line, Program
 
 EPS = 2.0**-52
 SPLITS = {4: (2, 2), 6: (2, 3), 12: (2, 2, 3)}
@@ -40,9 +40,15 @@ class Lowered:
         return self.builder.array(tensor.numpy(), tensor.dtype)
 
     def value(self, sym: Sym) -> torch.Tensor:
-        program = Program(tuple(self.builder.lines), {"weight:0": sym.line})
-        values = interpret(program, self.builder.constants, self.inputs, self.builder.sizes)
-        value = values[sym.line]
+        lines = self.builder.lines
+        live = {sym.line}
+        for number in range(sym.line, -1, -1):
+            live |= set(lines[number].operands) if number in live else set()
+        # What is not read need not have a value.
+        kept = [line if number in live else Line("zero", (), {"rank": 0}) for number, line in enumerate(lines)]
+        sizes = [size if number in live else () for number, size in enumerate(self.builder.sizes)]
+        program = Program(tuple(kept), {"weight:0": sym.line})
+        value = interpret(program, self.builder.constants, self.inputs, sizes)[sym.line]
         assert not isinstance(value, dict)
         assert value.shape == sym.axes
         return torch.tensor(value).reshape(sym.shape)

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from symcheck.trace.builder import NotInVocabulary
+from symcheck.trace.builder import Builder, NotInVocabulary, Sym
+from symcheck.trace.lowering import lower
 
-from .lowered import check, run
+from .lowered import Lowered, check, run
 
 aten = torch.ops.aten
 SIZES = st.sampled_from([1, 2, 3, 4, 6])
@@ -98,6 +99,24 @@ def test_a_scalar(name: str, scalar: float, shape: tuple[int, ...], seed: int, t
 @pytest.mark.parametrize("bounds", [(-0.5, 0.5), (0, None), (None, 0.25), (-1, 0.5), (-math.inf, 1.0), (0, 0)])
 def test_clamp(bounds: tuple[float | None, float | None]) -> None:
     check(aten.clamp.default, normal((3, 4), 0), *bounds)
+
+
+@pytest.mark.parametrize("name", ["eq", "ne", "lt", "le", "gt", "ge"])
+def test_comparisons_with_infinity_and_with_itself(name: str) -> None:
+    x = normal((3, 4), 0)
+    for number in (math.inf, -math.inf):
+        check(getattr(aten, name).Scalar, x, number)
+    lowered = Lowered()
+    sym = lowered.input(x)
+    result = lower(lowered.builder, name, {"self": sym, "other": sym})
+    assert isinstance(result, Sym)
+    assert torch.equal(lowered.value(result).bool(), getattr(aten, name).Tensor(x, x))
+
+
+@quick
+@given(shape=SHAPES, seed=SEEDS, beta=st.sampled_from([1, 0.5, 50.0]), threshold=st.sampled_from([20, 1.5]))
+def test_softplus_is_the_identity_above_its_threshold(shape: Any, seed: int, beta: float, threshold: float) -> None:
+    check(aten.softplus.default, normal(shape, seed), beta, threshold)
 
 
 def test_a_symmetric_clamp_is_odd() -> None:
@@ -286,8 +305,6 @@ def test_a_refusal_names_the_operation() -> None:
 
 
 def test_axes_split_in_different_ways_are_refused() -> None:
-    from symcheck.trace.builder import Builder
-
     builder = Builder()
     x = builder.input("weight:0", ((2, 3),), torch.float64)
     y = builder.input("grad:0", ((3, 2),), torch.float64)

@@ -216,6 +216,12 @@ def test_computed_indices(rows: int, cols: int, seed: int, merged: bool) -> None
     chosen = x.norm(dim=1).argsort()
     close(lowered.value(_one(lowered, "index_select", {"self": a, "dim": 0, "index": by_norm})), x[chosen], 0, ())
     close(lowered.value(_one(lowered, "index", {"self": a, "indices": [by_norm]})), x[chosen], 0, ())
+    largest = _one(lowered, "argmax", {"self": norms, "dim": 0, "keepdim": True})
+    found = x[x.norm(dim=1).argmax()][None]
+    close(lowered.value(_one(lowered, "index_select", {"self": a, "dim": 0, "index": largest})), found, 0, ())
+    row = lowered.input(x[:1])
+    arguments = {"self": row, "dim": 0, "index": lowered.input(torch.zeros((2, cols)))}
+    close(lowered.value(_one(lowered, "gather", arguments)), x[[0, 0]], 0, ())
 
 
 @quick
