@@ -300,8 +300,6 @@ class Recorder(TorchDispatchMode):
                 self._results(item, one)
         elif isinstance(result, (bool, int, float)) and isinstance(value, Sym):
             self.leaks.append(value.line)
-        elif isinstance(result, bool) and isinstance(value, Sym):  # allclose
-            self.leaks.append(value.line)
         elif result is not None:
             raise NotInVocabulary(f"a {type(result).__name__} computed from tensors")
 
