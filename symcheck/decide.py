@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from groups import get_block, parse_action
 from symcheck.probe.judge import Judge
@@ -20,7 +20,7 @@ PROVABLE = frozenset({*PROPERTIES, "block_independence"})
 
 
 def decide(
-    candidate: ConfiguredCandidate, questions: Sequence[Question], *, budget: str, dtypes: Sequence[str], seed: int
+    candidate: ConfiguredCandidate, questions: Iterable[Question], *, budget: str, dtypes: Sequence[str], seed: int
 ) -> Iterator[Result]:
     """Answer every question about one candidate, in order; one result each.
 
@@ -40,7 +40,7 @@ class _Decider:
         self.judge = judge
         self.budget = BUDGETS[budget]
         self.seed = seed
-        self.workshops: dict[bool, Workshop] = {}
+        self.workshop = Workshop(candidate, self.budget, seed=seed)
         self.known: dict[tuple[object, ...], Proved | NoProof] = {}
 
     def answer(self, question: Question) -> Result:
@@ -75,7 +75,7 @@ class _Decider:
             return result  # a contract is about more than the claim that is proved
         _, inputs, relation = read(witness)
         inputs = inputs.first(int(witness["step"]))
-        excuse = self._workshop(question).excuses(proved, inputs, relation.transform(inputs))
+        excuse = self.workshop.excuses(proved, inputs, relation.transform(inputs))
         if excuse == ANOTHER_PATH:
             return result
         if excuse:
@@ -98,23 +98,15 @@ class _Decider:
         shapes = tuple(shapes for shapes in block.shapes if _fits(question, shapes))
         key = (question.property, str(action), shapes)
         if key not in self.known:
-            workshop = self._workshop(question)
             try:
                 self.known[key] = (
-                    workshop.prove_independence() if contract else workshop.prove(question.property, action, shapes)
+                    self.workshop.prove_independence()
+                    if contract
+                    else self.workshop.prove(question.property, action, shapes)
                 )
             except NoProof as reason:
                 self.known[key] = reason
         return self.known[key]
-
-    def _workshop(self, question: Question) -> Workshop:
-        block = get_block("matrix" if question.property in CONTRACTS else question.block)
-        arithmetic = self.judge.nature(block).arithmetic
-        if arithmetic.promote not in self.workshops:
-            self.workshops[arithmetic.promote] = Workshop(
-                self.candidate, self.budget, arithmetic=arithmetic, seed=self.seed
-            )
-        return self.workshops[arithmetic.promote]
 
     def _is_random(self, question: Question) -> bool:
         if question.property in CONTRACTS:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
 @click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds in all.")
 @click.option("--json", "json_path", metavar="F", help="Write the answer to F, or to standard output (-).")
+@click.option("--certs", "certs_path", metavar="DIR", help="Store the certificates of what is proved in DIR.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def discover(
     target: str,
@@ -34,6 +35,7 @@ def discover(
     seed: int,
     time_limit: float | None,
     json_path: str | None,
+    certs_path: str | None,
     debug: bool,
 ) -> int:
     """Find the largest group that TARGET respects on a matrix, per axis, and characterise it.
@@ -60,8 +62,8 @@ def discover(
         if fault:
             faults.append(f"{one.name}: {fault}")
     surroundings = {k: v for k, v in environment(Request(budget=budget, seed=seed)).items() if k != "dtypes"}
-    if json_path is not None:
-        found = _write(found, surroundings, json_path)
+    if json_path is not None or certs_path is not None:
+        found = _write(found, surroundings, json_path, certs_path)
     _show(found)
     for fault in faults:
         click.echo(f"symcheck: {fault}", err=True)
@@ -92,19 +94,23 @@ def isolated(target: Target, *, budget: str, seed: int, time_limit: float) -> tu
     return answer, ""
 
 
-def _write(found: Sequence[Discovery], surroundings: Mapping[str, object], json_path: str) -> list[Discovery]:
-    """Write the JSON; beside a file its witnesses, whose paths then stand in the answers that are returned."""
+def _write(
+    found: Sequence[Discovery], surroundings: Mapping[str, object], json_path: str | None, certs_path: str | None
+) -> list[Discovery]:
+    """Write the JSON and the certificates; witnesses lie beside a JSON file, and the answers returned have their
+    paths."""
     from symcheck.discover.discovery import to_dict
     from symcheck.report import Report
 
-    kept = list(found)
+    # One list, so that no two witnesses get one name.
+    report = Report(results=[answer for one in found for answer in one.answers])
     try:
-        if json_path != "-":
-            # One list, so that no two witnesses get one name.
-            report = Report(results=[answer for one in found for answer in one.answers])
-            report.write_witnesses(Path(json_path).parent)
-            answers = iter(report.results)
-            kept = [dataclasses.replace(one, answers=tuple(next(answers) for _ in one.answers)) for one in found]
+        if certs_path is not None:
+            report.write_certificates(certs_path)
+        if json_path not in (None, "-"):
+            report.write_witnesses(Path(json_path or "").parent)
+        answers = iter(report.results)
+        kept = [dataclasses.replace(one, answers=tuple(next(answers) for _ in one.answers)) for one in found]
         data = {
             "schema": "symcheck.discovery/1",
             "environment": dict(surroundings),
@@ -113,7 +119,7 @@ def _write(found: Sequence[Discovery], surroundings: Mapping[str, object], json_
         text = json.dumps(data, indent=1, allow_nan=False)
         if json_path == "-":
             click.echo(text)
-        else:
+        elif json_path is not None:
             Path(json_path).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{error.filename}: the answer cannot be written ({error.strerror})") from error

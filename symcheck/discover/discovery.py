@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from symcheck.probe.contracts import Setting
 from symcheck.probe.names import BUDGETS, Budget, Question
 from symcheck.probe.nature import Nature, observe
 from symcheck.probe.trajectory import CandidateError, ConfiguredCandidate, largest, run
+from symcheck.report import Report
 from symcheck.result import Result, Verdict
 
 BLOCK = "matrix"
@@ -86,20 +88,19 @@ def discover(
     candidate: ConfiguredCandidate,
     *,
     decide: Decide | None = None,
-    proofs: bool = False,
-    budget: str | Budget = "quick",
+    proofs: bool = True,
+    budget: str = "quick",
     seed: int = 0,
 ) -> Discovery:
     """Find the largest groups under which ``candidate`` updates a matrix equivariantly, and characterise it.
 
-    ``decide`` answers one question, an action's spec, with a result; by default `symcheck.probe.probe` does.
-    ``proofs``: it can prove, so that groups without a proof are looked into for the largest that has one.
+    ``decide`` answers one question, an action's spec, with a result; by default :func:`proving` does. ``proofs``: it
+    can prove, so that groups without a proof are looked into for the largest that has one.
     """
     started = time.perf_counter()
-    limits = BUDGETS[budget] if isinstance(budget, str) else budget
-    decide = decide or _probing(candidate, limits, seed)
+    decide = decide or proving(candidate, budget, seed)
     try:
-        lattice, estimates, traits = _explore(candidate, decide, proofs, limits, seed)
+        lattice, estimates, traits = _explore(candidate, decide, proofs, BUDGETS[budget], seed)
     except CandidateError as error:
         lattice, estimates, traits = Lattice(), (), ()
         lattice.ask("Perm(rows) x Perm(cols)", decide)
@@ -127,10 +128,31 @@ def discover(
     )
 
 
-def _probing(candidate: ConfiguredCandidate, budget: Budget, seed: int) -> Decide:
+def proving(candidate: ConfiguredCandidate, budget: str, seed: int) -> Decide:
+    """Answers by proof, by witness or by search: `symcheck.decide`."""
+    from symcheck.decide import decide
+
+    return _one_by_one(lambda questions: decide(candidate, questions, budget=budget, dtypes=(), seed=seed))
+
+
+def searching(candidate: ConfiguredCandidate, budget: str | Budget, seed: int) -> Decide:
+    """Answers by witness or by search alone: `symcheck.probe`."""
+    return _one_by_one(lambda questions: probe(candidate, questions, budget=budget, dtypes=(), seed=seed))
+
+
+def _one_by_one(answering: Callable[[Iterable[Question]], Iterator[Result]]) -> Decide:
+    """What it learns about the candidate, its traces say, serves all questions, though the next is not known yet."""
+    waiting: deque[Question] = deque()
+
+    def questions() -> Iterator[Question]:
+        while waiting:
+            yield waiting.popleft()
+
+    answers = answering(questions())
+
     def decide(spec: str) -> Result:
-        question = Question(BLOCK, "equivariance", str(action(spec)))
-        return next(iter(probe(candidate, [question], budget=budget, dtypes=(), seed=seed)))
+        waiting.append(Question(BLOCK, "equivariance", str(action(spec))))
+        return next(answers)
 
     return decide
 
@@ -238,10 +260,10 @@ def to_dict(discovery: Discovery) -> dict[str, Any]:
         "claimed": discovery.claimed,
         "meets_claim": discovery.meets_claim,
         "verdicts": {atom: verdict.value for atom, verdict in discovery.verdicts.items()},
-        "answers": [_finite(answer.to_dict()) for answer in discovery.answers],
+        "answers": Report(results=list(discovery.answers)).to_dict()["results"],
         "estimates": [_estimate(one) for one in discovery.estimates],
         "disagreements": list(discovery.disagreements),
-        "traits": {trait.name: _finite(dataclasses.asdict(trait)) for trait in discovery.traits},
+        "traits": {trait.name: dataclasses.asdict(trait) for trait in discovery.traits},
         "reason": discovery.reason,
         "seconds": discovery.seconds,
     }
@@ -263,12 +285,3 @@ def _estimate(one: Estimate) -> dict[str, Any]:
         for where, algebra in one.algebras.items()
     }
     return {"shape": list(one.shape), "error": one.error, "vacuous": one.vacuous, "algebras": algebras}
-
-
-def _finite(value: Any) -> Any:
-    """``value`` with infinities and NaN as strings: JSON has no numbers for them."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

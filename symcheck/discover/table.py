@@ -112,7 +112,7 @@ def sentences(found: Discovery) -> Iterator[tuple[str, Verdict | None]]:
         yield f"{tight}every class outside of it is refuted, by witnesses against {refuted}", None
     for one in found.answers:
         if one.verdict in HOLDS and one.conditions:
-            yield f"{one.action} holds {'; '.join(one.conditions)}", None
+            yield f"{one.action}: {one.verdict} under conditions: {'; '.join(one.conditions)}", None
     yield from _cross_check(found)
     if found.claimed is not None:
         said = {True: "confirmed", False: "NOT confirmed", None: "not decided"}[found.meets_claim]

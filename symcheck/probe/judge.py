@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from groups import BLOCKS, Block, get_block, parse_action
@@ -24,7 +24,7 @@ from symcheck.result import ORDINARY, Evidence, Numeric, Result, Status, Verdict
 
 def probe(
     candidate: ConfiguredCandidate,
-    questions: Sequence[Question],
+    questions: Iterable[Question],
     *,
     budget: str | Budget,
     dtypes: Sequence[str],
