@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from groups import Action, ExpertAction, ProductAction, Wreath, parse_action
 from groups.orthogonal import O
-from symcheck.probe.arithmetic import PLAIN, Arithmetic
+from symcheck.probe.arithmetic import Arithmetic
 from symcheck.probe.names import Budget
 from symcheck.probe.strata import STRATA, Shapes, draw_inputs
 from symcheck.probe.trajectory import CandidateError, CandidateLike, Inputs
@@ -25,11 +25,11 @@ from symcheck.trace.interpret import interpret
 from symcheck.trace.program import Step, Trace
 from symcheck.trace.session import record
 
-SMALL = 40
-"""Blocks with at most this many entries are traced in every stratum, larger ones on ordinary gradients only."""
-STRATUM_STEPS = 3
-CROSSINGS = 3
-"""Runs on which every path through the code is re-executed and compared; more of them would say nothing new."""
+EXACT = Arithmetic(promote=True)
+STEPS = 3
+"""Length of a traced run; one run for every set of axes is long, to pass warm-ups and switches."""
+CROSSINGS = 4
+"""Steps on which every path through the code is re-executed and compared; more of them would say nothing new."""
 GAP = 1e-9
 """Relative distance of eigenvalues that counts as a simple spectrum: far above rounding, far below any ordinary gap."""
 ANOTHER_PATH = "another path through the code"
@@ -60,20 +60,16 @@ class Proved:
 class Workshop:
     """Traces a candidate once for every block and answers questions about it with proofs.
 
-    ``arithmetic`` is that in which the structure of the candidate shows: with its casts undone, if it has any.
+    It is traced with its casts undone: a proof is about exact arithmetic, and the bridge about structure.
     """
 
-    def __init__(
-        self, candidate: CandidateLike, budget: Budget, *, arithmetic: Arithmetic = PLAIN, seed: int = 0
-    ) -> None:
+    def __init__(self, candidate: CandidateLike, budget: Budget, *, seed: int = 0) -> None:
         self.candidate = candidate
         self.budget = budget
-        self.arithmetic = arithmetic
         self.seed = seed
         self._traces: dict[Any, Trace | CandidateError] = {}
         self._bridges: dict[Any, Bridge] = {}
         self._bridged: Counter[str] = Counter()
-        self._long: set[int] = set()
 
     def prove(self, property: str, action: Action, block: Sequence[Shapes]) -> Proved:
         """A proof that the candidate has the property on every shape of the block that it takes.
@@ -166,43 +162,39 @@ class Workshop:
     ) -> tuple[Machine, list[Any]]:
         traces, keys = [], []
         refusal: CandidateError | None = None
-        for shapes in pattern:
+        for shapes, stratum, steps in [(pattern[0], ORDINARY, STEPS)] if ordinary else self._runs(pattern):
             splits = None
             if claimed is not None and claimed.splits is not None and action is not None:
                 splits = equivariance_claim(action, shapes).splits
-            for stratum, steps in [(ORDINARY, self.budget.steps)] if ordinary else self._runs(shapes):
-                key = (shapes, splits, stratum, steps)
-                trace = self._trace(key)
-                if isinstance(trace, CandidateError):
-                    refusal = trace
-                    break
-                traces.append(trace)
-                keys.append(key)
+            key = (shapes, splits, stratum, steps)
+            trace = self._trace(key)
+            if isinstance(trace, CandidateError):
+                refusal = trace
+                continue
+            traces.append(trace)
+            keys.append(key)
         if not traces:
             raise refusal or NoProof("no shape to trace")
         return machine_of(traces), keys
 
-    def _runs(self, shapes: Shapes) -> Iterator[tuple[str, int]]:
-        yield ORDINARY, self.budget.steps
-        small = sum(map(math.prod, shapes)) <= SMALL * len(shapes)
-        if not small or min(min(shape[-2:]) for shape in shapes) < 2:
-            return
+    def _runs(self, pattern: Sequence[Shapes]) -> Iterator[tuple[Shapes, str, int]]:
+        """What to trace of shapes with the same axes: ordinary gradients on all of them, every stratum and the long
+        run on the first that is neither square nor a single row."""
+        oblong = [shapes for shapes in pattern if all(len(set(shape[-2:])) > 1 for shape in shapes)]
+        chief = min(oblong, key=_extent, default=pattern[0])
+        yield chief, ORDINARY, self.budget.long
+        for shapes in pattern:
+            yield shapes, ORDINARY, STEPS
         for stratum in STRATA:
             if stratum != ORDINARY:
-                yield stratum, STRATUM_STEPS
-        # One long run for every number of axes: switches after a number of steps do not depend on the shape.
-        if max(map(len, shapes)) not in self._long or (shapes, None, ORDINARY, self.budget.long) in self._traces:
-            self._long.add(max(map(len, shapes)))
-            yield ORDINARY, self.budget.long
+                yield chief, stratum, STEPS
 
     def _trace(self, key: Any) -> Trace | CandidateError:
         if key not in self._traces:
             shapes, splits, stratum, steps = key
             inputs = draw_inputs(stratum, shapes, steps, centre=False, seed=self.seed)
             try:
-                self._traces[key] = record(
-                    self.candidate, inputs, splits=splits, arithmetic=self.arithmetic, seed=self.seed
-                )
+                self._traces[key] = record(self.candidate, inputs, splits=splits, arithmetic=EXACT, seed=self.seed)
             except CandidateError as error:
                 self._traces[key] = error
         return self._traces[key]
@@ -215,11 +207,10 @@ class Workshop:
             if not isinstance(trace, Trace):
                 continue
             if key not in self._bridges:
-                paths = {step.program.digest for step in trace.steps}
-                if min(self._bridged[path] for path in paths) >= CROSSINGS:
+                new = self._uncrossed(trace)
+                if not new:
                     continue
-                self._bridges[key] = check_bridge(trace, seed=self.seed)
-                self._bridged.update(paths)
+                self._bridges[key] = check_bridge(replace(trace, steps=trace.steps[:new]), seed=self.seed)
             bridge = self._bridges[key]
             if bridge.failure is not None:
                 if key[2] != ORDINARY and not _finite(trace):
@@ -227,6 +218,15 @@ class Workshop:
                 raise NoProof(f"the traced program is not what ran ({key[2]} gradients): {bridge.failure}")
             steps, worst = steps + bridge.steps, max(worst, bridge.worst)
         return {"steps": steps, "worst": f"{worst:.3g}"}
+
+    def _uncrossed(self, trace: Trace) -> int:
+        """How many steps to re-execute, so that every path is crossed often enough; they are counted as done."""
+        last = 0
+        for number, step in enumerate(trace.steps, start=1):
+            if self._bridged[step.program.digest] < CROSSINGS:
+                self._bridged[step.program.digest] += 1
+                last = number
+        return last
 
     def _conditions_hold(self, proof: Proof, keys: Sequence[Any]) -> None:
         """NoProof if the proof assumes what does not hold on ordinary gradients, where the block's claim must hold."""
@@ -255,7 +255,7 @@ class Workshop:
         Empty if it covers them: then a counterexample among them contradicts it.
         """
         for inputs in runs:
-            trace = record(self.candidate, inputs, arithmetic=self.arithmetic, seed=self.seed)
+            trace = record(self.candidate, inputs, arithmetic=EXACT, seed=self.seed)
             if trace.unsupported is not None or any(s.program.digest not in proved.paths for s in trace.steps):
                 return ANOTHER_PATH
             for condition in proved.conditions:
@@ -270,6 +270,11 @@ def _patterns(block: Sequence[Shapes]) -> list[list[Shapes]]:
     for shapes in block:
         groups.setdefault(tuple(tuple(size > 1 for size in shape) for shape in shapes), []).append(shapes)
     return list(groups.values())
+
+
+def _extent(shapes: Shapes) -> tuple[int, Shapes]:
+    """Order of shapes by size. Blocks with the same shapes in another order have the same smallest one."""
+    return abs(sum(math.prod(shape) for shape in shapes) - 15 * len(shapes)), shapes
 
 
 def _wider(action: Action) -> tuple[Action, ...]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -59,7 +60,7 @@ class Program:
             "leaks": list(self.leaks),
         }
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """A hash of the program that ignores the values of its numbers: equal for two runs of the same path."""
         data = self.to_json()
