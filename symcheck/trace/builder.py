@@ -10,100 +10,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from symcheck.trace.program import BUNDLES, Line
+from symcheck.trace.sym import Dims, NotInVocabulary, Scalar, Sym, dims_of, exact, refine
 
-Dims = tuple[tuple[int, ...], ...]
-Scalar = bool | int | float | Fraction
-
-
-class NotInVocabulary(Exception):
-    """An operation, or a use of one, that programs cannot say. The message is one line: what it is."""
-
-
-@dataclass(frozen=True)
-class Sym:
-    """A tensor of the recorded run: the ``line`` of its value, the sizes of the axes of each dimension, its ``dtype``.
-
-    The axes of the line's value are the concatenation of ``dims``; row-major order within a dimension.
-    """
-
-    line: int
-    dims: Dims
-    dtype: torch.dtype
-
-    @property
-    def axes(self) -> tuple[int, ...]:
-        """The sizes of all axes, in order: the shape of the value of the line."""
-        return tuple(itertools.chain.from_iterable(self.dims))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the torch tensor."""
-        return tuple(math.prod(dim) for dim in self.dims)
-
-    @property
-    def numel(self) -> int:
-        """How many entries the tensor has."""
-        return math.prod(self.shape)
-
-    def positions(self, dim: int) -> tuple[int, ...]:
-        """The axes of the value that make up dimension ``dim`` (negative: from the end)."""
-        dim = self.dim(dim)
-        start = sum(map(len, self.dims[:dim]))
-        return tuple(range(start, start + len(self.dims[dim])))
-
-    def dim(self, dim: int) -> int:
-        """``dim`` counted from the front; of a tensor without dimensions, 0 and -1 are its only value."""
-        return dim % max(len(self.dims), 1)
-
-    def with_dims(self, dims: Iterable[Iterable[int]]) -> Sym:
-        """The same value with its axes grouped into other dimensions."""
-        grouped: Dims = tuple(tuple(dim) for dim in dims)
-        if tuple(itertools.chain.from_iterable(grouped)) != self.axes:
-            raise ValueError(f"axes {self.axes} cannot be grouped as {grouped}")
-        return replace(self, dims=grouped)
-
-    def unsqueeze(self, dim: int) -> Sym:
-        """One more dimension of size one before dimension ``dim`` (negative: from the end of the result)."""
-        dim %= len(self.dims) + 1
-        return replace(self, dims=(*self.dims[:dim], (), *self.dims[dim:]))
-
-    def squeeze(self, dims: Iterable[int]) -> Sym:
-        """Without ``dims``, which are of size one."""
-        gone = {self.dim(dim) for dim in dims}
-        return self.with_dims(sizes for number, sizes in enumerate(self.dims) if number not in gone)
-
-
-def dims_of(shape: Iterable[int]) -> Dims:
-    """The dimensions of a new tensor of this shape: one axis each, none where the size is one."""
-    return tuple(() if size == 1 else (int(size),) for size in shape)
-
-
-def exact(value: Scalar) -> Fraction:
-    """The exact value of a finite number; `NotInVocabulary` for others."""
-    if isinstance(value, complex) or not isinstance(value, int | float | Fraction):
-        raise NotInVocabulary(f"the number {value!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise NotInVocabulary(f"the number {value}")
-    return Fraction(value)
-
-
-def refine(splits: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The coarsest list of sizes that refines all of these, row-major; `NotInVocabulary` where there is none.
-
-    ``(6,)`` and ``(2, 3)`` give ``(2, 3)``; ``(2, 3)`` and ``(3, 2)`` have no common refinement.
-    """
-    strides = sorted({math.prod(sizes[at:]) for sizes in splits for at in range(len(sizes) + 1)})
-    if any(large % small for small, large in itertools.pairwise(strides)):
-        raise NotInVocabulary(f"dimensions split in different ways: {sorted(set(splits))}")
-    return tuple(large // small for small, large in reversed(list(itertools.pairwise(strides))))
+__all__ = ["Builder", "Dims", "NotInVocabulary", "Scalar", "Sym", "dims_of", "exact", "refine"]
 
 
 class Builder:
@@ -271,10 +187,29 @@ class Builder:
         if len(x.dims) > len(dims):
             raise ValueError(f"a tensor of shape {x.shape} does not expand to {dims}")
         x = replace(x, dims=((),) * (len(dims) - len(x.dims)) + x.dims)
+        if len(dims) > 1 and dims[-1] == dims[-2] and x.dims[-1] == x.dims[-2] not in ((), dims[-1]):
+            x = self._split_identity(x, dims[-1]) or x
         for dim, sizes in enumerate(dims):
             if x.dims[dim] not in ((), sizes):
                 x = self.split(x, dim, sizes)
         return x
+
+    def _split_identity(self, x: Sym, sizes: tuple[int, ...]) -> Sym | None:
+        """A multiple of the identity matrix with both dimensions split, as product of identities; None for others."""
+        line = self.lines[x.line]
+        factors, matrix = [], x.line
+        if line.op == "contract" and not line.attributes["mean"]:
+            factors = [Sym(at, (), x.dtype) for at in line.operands if not self.lines[at].rank]
+            (matrix, *others) = [at for at in line.operands if self.lines[at].rank] or [x.line]
+            if others or line.attributes["out"] not in line.attributes["indices"]:
+                return None
+        if self.lines[matrix].op != "eye":
+            return None
+        pairs = [((2 * at,), (2 * at + 1,)) for at in range(len(sizes))]
+        rows, cols = (tuple(pair[side][0] for pair in pairs) for side in (0, 1))
+        batch: list[tuple[int, ...]] = [()] * (len(x.dims) - 2)
+        eyes = [self.eye(size) for size in sizes]
+        return self.contract([*factors, *eyes], [*[()] * len(factors), *pairs], [*batch, rows, cols], dtype=x.dtype)
 
     def expand_to(self, x: Sym, dims: Dims) -> Sym:
         """``x`` constant along what it lacks of ``dims``, by torch's rules of broadcasting."""
@@ -385,8 +320,10 @@ class Builder:
         return self.mul(x, self.map("reciprocal", y), dtype=dtype)
 
     def select(self, mask: Sym, x: Sym, y: Sym, dtype: torch.dtype | None = None) -> Sym:
-        """``where(mask, x, y)``, broadcast."""
+        """``where(mask, x, y)``, broadcast; ``y`` where the mask is zero by itself, like ``isnan``."""
         dims = self.broadcast_dims((mask, x, y))
+        if self.lines[mask.line].op == "zero":
+            return replace(self.expand_to(y, dims), dtype=dtype or x.dtype)
         lines = [self.expand_to(value, dims).line for value in (mask, x, y)]
         return Sym(self.emit("select", lines, itertools.chain(*dims)), dims, dtype or x.dtype)
 
