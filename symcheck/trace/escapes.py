@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,14 +13,18 @@ from torch.overrides import TorchFunctionMode
 from symcheck.trace.recorder import Recorder
 
 _MEMORY = frozenset(
-    "numpy __array__ __dlpack__ data_ptr untyped_storage storage _typed_storage share_memory_".split()  # noqa: SIM905
+    """
+    numpy __array__ __dlpack__ data_ptr const_data_ptr mutable_data_ptr untyped_storage storage storage_type
+    _typed_storage share_memory_
+    """.split()  # noqa: SIM905 - a table of words
 )
 """They give away the memory itself: what is written there later is known outside as well."""
-_COPIES = frozenset("tolist __repr__ __str__ __format__ __reduce__ __reduce_ex__".split())  # noqa: SIM905
-_SCALARS = frozenset("item __float__ __int__ __bool__ __complex__ __index__".split())  # noqa: SIM905
+_COPIES = frozenset({"tolist", "__repr__", "__str__", "__format__", "__reduce__", "__reduce_ex__"})
+_SCALARS = frozenset({"item", "__float__", "__int__", "__bool__", "__complex__", "__index__"})
 """The dispatcher sees most of these; not when torch itself calls them while it builds a tensor from a list."""
-_CONSTRUCTORS = frozenset("tensor as_tensor asarray new_tensor sparse_coo_tensor scalar_tensor".split())  # noqa: SIM905
-_CALLBACKS = frozenset("apply_ map_ map2_".split())  # noqa: SIM905
+_CONSTRUCTORS = frozenset({"tensor", "as_tensor", "asarray", "new_tensor", "scalar_tensor"})
+_CALLBACKS = frozenset({"apply_", "map_", "map2_", "lobpcg"})
+_PLAIN = frozenset({torch.Tensor, torch.nn.Parameter, torch.nn.Buffer})
 
 
 class EscapeWatch(TorchFunctionMode):
@@ -34,19 +39,21 @@ class EscapeWatch(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         recorder = self.recorder
-        name = getattr(func, "__name__", "")
-        if recorder.unsupported is not None or not args:
+        if recorder.unsupported is not None:
             return func(*args, **kwargs)
-        if name in _MEMORY or name in _COPIES:
-            for tensor in _tensors(args[0]):
+        name = getattr(func, "__name__", "")
+        if any(cls not in _PLAIN for cls in types):  # what its own functions do would go unseen
+            recorder.refuse("a class of tensors of its own")
+        elif name in _MEMORY or name in _COPIES:
+            for tensor in _tensors(args[:1]):
                 recorder.leak(tensor, expose=name in _MEMORY)
         elif name in _CALLBACKS:
-            recorder.refuse(f"{name}: a Python function of every entry")
-        elif name in _CONSTRUCTORS and not isinstance(args[0], torch.Tensor):
-            for tensor in _tensors((args, tuple(kwargs.values()))):
-                recorder.leak(tensor)
-        elif name == "new_tensor":
-            for tensor in _tensors((args[1:], tuple(kwargs.values()))):
+            recorder.refuse(f"{name} calls a Python function in the midst of torch")
+        elif name in _CONSTRUCTORS:
+            for tensor in _tensors(args[name == "new_tensor" :]):
+                if tensor is not args[0]:  # a copy of a tensor reaches the dispatcher
+                    recorder.leak(tensor)
+            for tensor in _tensors(tuple(kwargs.values())):
                 recorder.leak(tensor)
         elif name in _SCALARS:
             seen = len(recorder.leaks)
@@ -60,8 +67,49 @@ class EscapeWatch(TorchFunctionMode):
 def _tensors(data: Any) -> Iterator[torch.Tensor]:
     if isinstance(data, torch.Tensor):
         yield data
-    elif isinstance(data, (list, tuple)):
+    elif isinstance(data, (str, bytes, bytearray, range)):
+        return
+    elif isinstance(data, np.ndarray):
+        if data.dtype == object:
+            yield from _tensors(data.reshape(-1).tolist())
+    elif hasattr(data, "__len__") and hasattr(data, "__getitem__"):
         for item in data:
             yield from _tensors(item)
-    elif isinstance(data, np.ndarray) and data.dtype == object:
-        yield from _tensors(data.reshape(-1).tolist())
+
+
+@contextlib.contextmanager
+def unseen_by_modes(recorder: Recorder) -> Iterator[None]:
+    """Watch what no mode sees: lists made within TorchScript, capsules, and code of the candidate in ``backward``."""
+    script, method = torch._C.ScriptFunction.__call__, torch._C.ScriptMethod.__call__
+    capsule, engine = torch._C._to_dlpack, torch.autograd.graph._engine_run_backward
+
+    def scripted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(script: Any, *args: Any, **kwargs: Any) -> Any:
+            if "prim::tolist" in str(getattr(script, "inlined_graph", "prim::tolist")):
+                recorder.refuse("a list made by TorchScript")
+            return call(script, *args, **kwargs)
+
+        return watched
+
+    def to_dlpack(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        recorder.leak(tensor, expose=True)
+        return capsule(tensor, *args, **kwargs)
+
+    def run_backward(*args: Any, **kwargs: Any) -> Any:
+        with EscapeWatch(recorder):  # a function mode is off while it handles a call, here that of ``backward``
+            return engine(*args, **kwargs)
+
+    replaced = (
+        (torch._C.ScriptFunction, "__call__", scripted(script), script),
+        (torch._C.ScriptMethod, "__call__", scripted(method), method),
+        (torch, "to_dlpack", to_dlpack, capsule),
+        (torch.utils.dlpack, "to_dlpack", to_dlpack, capsule),
+        (torch.autograd, "_engine_run_backward", run_backward, engine),
+    )
+    for place, name, watched, _ in replaced:
+        setattr(place, name, watched)
+    try:
+        yield
+    finally:
+        for place, name, _, original in replaced:
+            setattr(place, name, original)

@@ -31,6 +31,6 @@ def _file(code: CodeType) -> str | None:
     name = code.co_filename
     if name.startswith(_MACHINERY) or (name.startswith(_TORCH) and not name.startswith(_TORCH + "optim/")):
         return None
-    roots = [root.rstrip("/") + "/" for root in (*sys.path, sysconfig.get_path("purelib")) if root]
+    roots = [root.rstrip("/") + "/" for root in (*sys.path, sysconfig.get_path("purelib"), str(Path.cwd())) if root]
     longest = max((root for root in roots if name.startswith(root)), key=len, default="")
     return name.removeprefix(longest)

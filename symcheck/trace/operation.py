@@ -11,16 +11,16 @@ import torch
 
 Kind = Literal["compute", "view", "empty", "leak", "equal", "inert", "dynamic"]
 
-_EMPTY = frozenset("empty empty_like empty_strided empty_permuted new_empty new_empty_strided".split())  # noqa: SIM905
+_EMPTY = frozenset({"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"})
 _LEAKS = frozenset({"_local_scalar_dense", "item", "is_nonzero"})
-# They answer questions about types and sizes, or raise where a computation failed: no value passes.
 _INERT = frozenset(
     """
     is_pinned is_same_size promote_types result_type can_cast _linalg_check_errors _assert_async
     _assert_tensor_metadata record_stream
     """.split()  # noqa: SIM905 - a table of words
 )
-_UNDECLARED_VIEWS = frozenset("_unsafe_view unsafe_split unsafe_split_with_sizes unsafe_chunk".split())  # noqa: SIM905
+"""They answer questions about types and sizes, or raise where a computation failed: no value passes."""
+_UNDECLARED_VIEWS = frozenset({"_unsafe_view", "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk"})
 _BITS = frozenset({"_conj", "_neg_view"})
 """Views with a bit that says that every entry has to be conjugated or negated."""
 

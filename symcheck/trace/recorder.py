@@ -91,6 +91,8 @@ class Recorder(TorchDispatchMode):
         return known
 
     def _meet(self, tensor: torch.Tensor, handle: torch.UntypedStorage) -> Storage:
+        if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+            raise NotInVocabulary(f"a {type(tensor).__name__}, which holds other tensors")
         if tensor.device.type != "cpu" or tensor.is_complex() or tensor.is_quantized or tensor.is_nested:
             raise NotInVocabulary(f"a tensor of type {tensor.dtype} on {tensor.device.type}")
         found = Storage(handle, self.step, external=True, foreign=not handle.resizable())

@@ -14,7 +14,7 @@ from symcheck.probe.arithmetic import PLAIN, Arithmetic, Census, thread_watch
 from symcheck.probe.trajectory import CandidateLike, Inputs, build, seed_everything, take_step
 from symcheck.trace import storage as memory
 from symcheck.trace.builder import Builder, NotInVocabulary, Sym
-from symcheck.trace.escapes import EscapeWatch
+from symcheck.trace.escapes import EscapeWatch, unseen_by_modes
 from symcheck.trace.geometry import Dims
 from symcheck.trace.program import Line, Program, Step, Trace
 from symcheck.trace.recorder import Recorder
@@ -126,10 +126,11 @@ class _Session:
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Record what is executed in the body of the ``with`` statement."""
-        with thread_watch(self.census), EscapeWatch(self.recorder), self.recorder:
+        recorder = self.recorder
+        with thread_watch(self.census), unseen_by_modes(recorder), EscapeWatch(recorder), recorder:
             yield
         if self.census.escapes:
-            self.recorder.refuse("a thread of its own", "")
+            recorder.refuse("a thread of its own", "")
 
     def end(self, inputs: dict[str, Any]) -> Step | None:
         """Close the program of a step; None if the run has none."""

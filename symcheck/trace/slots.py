@@ -36,25 +36,26 @@ def tensors_of(optimizer: object, params: Sequence[torch.Tensor]) -> Iterator[tu
     or sets hold is not reached.
     """
     index = {id(param): number for number, param in enumerate(params)}
-    yield from _walk("", optimizer, index, set())
-
-
-def _walk(name: str, value: Any, index: Mapping[int, int], seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
-    if isinstance(value, _OPAQUE) or id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, torch.Tensor):
-        if id(value) not in index:
+    seen: dict[int, Any] = {}  # holds what it has seen: the identity of a thing that is gone may return
+    waiting: list[tuple[str, Any]] = [("", optimizer)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, _OPAQUE) or id(value) in seen:
+            continue
+        seen[id(value)] = value
+        if not isinstance(value, torch.Tensor):
+            waiting.extend(reversed([*_items(name, value, index), *_attributes(name, value)]))
+        elif id(value) not in index:
             yield name, value
-        return
+
+
+def _items(name: str, value: Any, index: Mapping[int, int]) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         for key, item in list(value.items()):
-            yield from _walk(f"{name}{_key(key, index)}", item, index, seen)
+            yield f"{name}{_key(key, index)}", item
     elif isinstance(value, (list, tuple, deque)):
         for number, item in enumerate(value):
-            yield from _walk(f"{name}[{number}]", item, index, seen)
-    for key, item in _attributes(value):
-        yield from _walk(f"{name}.{key}" if name else key, item, index, seen)
+            yield f"{name}[{number}]", item
 
 
 def _key(key: Any, index: Mapping[int, int]) -> str:
@@ -65,10 +66,12 @@ def _key(key: Any, index: Mapping[int, int]) -> str:
     return f"[{key!r}]" if isinstance(key, (str, int, float, tuple)) else f"[{type(key).__name__}]"
 
 
-def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
-    yield from list(getattr(value, "__dict__", {}).items())
+def _attributes(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    dot = f"{name}." if name else ""
+    for key, item in list(getattr(value, "__dict__", {}).items()):
+        yield f"{dot}{key}", item
     for cls in type(value).__mro__:
         slots = cls.__dict__.get("__slots__", ())
         for slot in (slots,) if isinstance(slots, str) else tuple(slots):
             if slot not in ("__dict__", "__weakref__") and hasattr(value, slot):
-                yield slot, getattr(value, slot)
+                yield f"{dot}{slot}", getattr(value, slot)

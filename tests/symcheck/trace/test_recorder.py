@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -11,11 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.testing._internal.two_tensor import TwoTensor
 
 from symcheck.probe.arithmetic import Arithmetic
 from symcheck.probe.trajectory import CandidateError, Inputs, run
 from symcheck.trace import Program, Trace, record
 from symcheck.trace.bridge import check_bridge
+
+
+@torch.jit.script
+def as_list(x: torch.Tensor) -> float:
+    entries: list[list[float]] = x.float().tolist()
+    return entries[0][0]
+
+
+class Labelled(torch.Tensor):
+    """A tensor with functions of its own."""
+
 
 Update = Callable[[Any, torch.Tensor, torch.Tensor], None]
 
@@ -101,7 +114,10 @@ def test_item_is_a_leak_and_no_baked_constant() -> None:
         lambda g: torch.from_dlpack(g),
         lambda g: np.from_dlpack(g),
         lambda g: torch.tensor([list(row) for row in g]),
+        lambda g: torch.tensor(data=deque(list(row) for row in g)),
         lambda g: torch.Tensor([list(row) for row in g]),
+        lambda g: torch.to_dlpack(g),
+        lambda g: g.data_ptr(),
         lambda g: torch.stack([torch.tensor([float(entry) for entry in row]) for row in g]),
         lambda g: copy.copy(g),
     ],
@@ -118,6 +134,17 @@ def test_every_way_out_leaks_the_whole_value(escape: Callable[[torch.Tensor], An
         seen.add(number := waiting.pop())
         waiting += step.program.lines[number].operands
     assert grad in seen
+
+
+def test_hooks_of_backward_are_watched() -> None:
+    def update(_: Any, p: torch.Tensor, g: torch.Tensor) -> None:
+        with torch.enable_grad():
+            x = g.detach().requires_grad_()
+            x.register_hook(lambda grad: torch.tensor(grad.tolist(), dtype=grad.dtype))
+            (x**2).sum().backward()
+        p.sub_(x.grad)
+
+    assert recorded(update).steps[1].program.leaks
 
 
 def test_a_branch_leaks_what_it_depends_on() -> None:
@@ -322,7 +349,7 @@ def test_an_operation_that_meets_its_own_writes_is_refused() -> None:
 @pytest.mark.parametrize(
     ("operation", "reason"),
     [
-        (lambda p, g: g.apply_(lambda entry: 2 * entry), "Python function"),
+        (lambda p, g: g.apply_(lambda entry: 2 * entry), "calls a Python function"),
         (lambda p, g: g[g > 0].sum(), "depends on values"),
         (lambda p, g: g.nonzero(), "depends on values"),
         (lambda p, g: torch.fft.fft(g).abs(), "fft"),
@@ -330,6 +357,9 @@ def test_an_operation_that_meets_its_own_writes_is_refused() -> None:
         (lambda p, g: torch.view_as_complex(g[:, :2].contiguous()).conj(), ""),
         (lambda p, g: torch.special.i0(g), "i0"),
         (lambda p, g: g.view(torch.int64).add_(1), "read as"),
+        (lambda p, g: as_list(g), "TorchScript"),
+        (lambda p, g: g.as_subclass(Labelled) + 1, "class of tensors"),
+        (lambda p, g: TwoTensor(g, g) + 1, "holds other tensors"),
     ],
 )
 def test_what_programs_cannot_say(operation: Callable[..., Any], reason: str) -> None:
