@@ -246,7 +246,12 @@ class _Edge:
         bad = line.ins or law.scalars or law.sym or law.nonneg or law.zero or len(law.axes) != data["rank"]
         for label in law.axes:
             if label[0] == "vec":
-                bad |= label[1] not in self.claim.variables or label[4] != 0 or label[3] > (kind != "iid") or (self.context.linear(label) and kind != "normal")
+                bad |= (
+                    label[1] not in self.claim.variables
+                    or label[4] != 0
+                    or label[3] > (kind != "iid")
+                    or (self.context.linear(label) and kind != "normal")
+                )
             else:
                 bad |= label != INV
         if bad:

@@ -148,7 +148,7 @@ class Context:
             raise Reject(f"an index is moved by {name} and by another")
         sub = vecs[0][2]
         if kind == "block":
-            if any(label[1] != name or label[0] not in EIGEN for label in rest):
+            if any(label[1:] != (name,) for label in rest):
                 raise Reject(f"an index of the eigenspaces of {name} is scaled by something else")
             faces = {label[2] for label in vecs} | {CORE for label in rest if label[0] == "eig0"}
             sub = max(faces)  # zero times anything is zero, and anything else times anything is anything

@@ -202,7 +202,7 @@ def _map(context: Context, line: Line, laws: Sequence[Law]) -> Law:
     fn = text(fn, at="map")
     args = [None if a is None else fraction(a, at="map") for a in items(args, at="map")]
     how = behaviour(fn, args) if fn != "power" or (len(args) == 1 and args[0] is not None) else None
-    counts = {"power": 1, "clamp": 2, "clamp_symmetric": 1, "softshrink": 1, "hardshrink": 1, "leaky_relu": 1, "elu": 1}
+    counts = {"power": 1, "clamp": 2, "clamp_symmetric": 1, "softshrink": 1, "hardshrink": 1, "leaky_relu": 1}
     if how is None or len(args) != counts.get(fn, 0) or (None in args and fn != "clamp"):
         raise Reject(f"map: unknown function {fn!r} of {args}")
     if fn in ("clamp_symmetric", "softshrink", "hardshrink") and args[0] < 0:
@@ -295,7 +295,11 @@ def _along(context: Context, line: Line, laws: Sequence[Law]) -> Law:
     batches, ids = [], []
     for law, listed in zip(laws, items(data["axes"], len(laws), at="along"), strict=True):
         own = [integer(a, 0, len(law.axes) - 1, at="along") for a in items(listed, at="along")]
-        if len(set(own)) != len(own) or any(law.axes[a][0] not in ("inv", "free", *EIGEN) for a in own) or ISO in law.axes:
+        if (
+            len(set(own)) != len(own)
+            or any(law.axes[a][0] not in ("inv", "free", *EIGEN) for a in own)
+            or ISO in law.axes
+        ):
             raise Reject(f"along: {data['fn']} acts on an axis that moves")
         ids = ids or [a for a in range(len(law.axes)) if a not in own]
         batches.append(replace(law, axes=tuple(x for a, x in enumerate(law.axes) if a not in own), zero=False))
@@ -411,7 +415,7 @@ def _cholesky(context: Context, line: Line, laws: Sequence[Law]) -> Law:
 def _expm(context: Context, line: Line, laws: Sequence[Law]) -> Law:
     _matrix(context, line, laws)
     law = laws[0]
-    *batch, left, right = law.axes
+    *batch, left, right = (*law.axes[:-2], *(INV if label[0] in EIGEN else label for label in law.axes[-2:]))
     if law.scalars or any(
         label != INV and (label[0] != "vec" or context.linear(label) or label[3] or label[4]) for label in batch
     ):
@@ -419,7 +423,7 @@ def _expm(context: Context, line: Line, laws: Sequence[Law]) -> Law:
     pair = {left, right}
     if pair != {ISO} and right != _dual(context, left):
         raise Reject("expm: of a matrix that is not conjugated")
-    return replace(law, nonneg=False)
+    return replace(law, axes=(*batch, left, right), nonneg=False)
 
 
 def _round(context: Context, line: Line, laws: Sequence[Law]) -> Law:
