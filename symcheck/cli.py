@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from symcheck import __version__
+from symcheck.discover.command import discover
 from symcheck.errors import UsageError, describe_exception, one_line, unknown
 from symcheck.result import Result, Verdict
 
@@ -83,6 +84,9 @@ def cli() -> None:
 @click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds per candidate.")
 @click.option("--json", "json_path", metavar="F", help="Write the JSON report to F, or to standard output (-).")
 @click.option("--html", "html_path", metavar="F", help="Write the HTML report to F.")
+@click.option("--certs", "certs_path", metavar="DIR", help="Store every certificate in DIR (see: symcheck verify).")
+@click.option("--explain", is_flag=True, help="Print what is proved as mathematics.")
+@click.option("--latex", "latex_path", metavar="F", help="Write what is proved as mathematics to F.")
 @_debug
 def certify(
     targets: tuple[str, ...],
@@ -96,9 +100,12 @@ def certify(
     time_limit: float | None,
     json_path: str | None,
     html_path: str | None,
+    certs_path: str | None,
+    explain: bool,
+    latex_path: str | None,
     debug: bool,
 ) -> int:
-    """Test every property of every requested block; no TARGET: all reference rules and torch.optim.
+    """Prove or refute every property of every requested block; no TARGET: all reference rules and torch.optim.
 
     Writes symcheck-report/report.json and report.html unless --json or --html says otherwise, and a file for every
     witness beside them.
@@ -118,7 +125,7 @@ def certify(
     )
     if json_path is None and html_path is None:
         json_path, html_path = str(REPORT_FOLDER / "report.json"), str(REPORT_FOLDER / "report.html")
-    paths = [path for path in (json_path, html_path) if path not in (None, "-")]
+    paths = [path for path in (json_path, html_path, latex_path) if path not in (None, "-")]
     with _writing():  # before the work, so that a typing error does not cost it
         for path in paths:
             _make_room(Path(path or ""))
@@ -126,15 +133,45 @@ def certify(
         report = run_request(targets, parse_settings(settings), request, listener)
     try:
         with _writing():
+            stored = report.write_certificates(certs_path) if certs_path is not None else 0
             _write(report, json_path, html_path)
+            if latex_path is not None:
+                Path(latex_path).write_text(_derivations(report, as_latex=True), encoding="utf-8")
     finally:
         _show(report)
+    if certs_path is not None:
+        click.echo(f"certificates: {stored} in {certs_path}", err=True)
+    if explain:
+        click.echo(_derivations(report))
     for path in paths:
         click.echo(f"report: {path}", err=True)
     if report.failures:
         text = "\n".join(report.failures) if debug else one_line(report.failures[0].strip().splitlines()[-1]) + _HINT
         click.echo(f"symcheck: internal error: {text}", err=True)
     return report.exit_code
+
+
+def _derivations(report: Report, *, as_latex: bool = False) -> str:
+    """The proofs of a report as mathematics, each once, under the questions that it answers."""
+    from symcheck.prove.derivation import explain
+    from symcheck.report import certificate_name, label
+
+    answered: dict[str, list[str]] = {}
+    documents: dict[str, Mapping[str, Any]] = {}
+    for result in report.results:
+        document = result.evidence.certificate
+        if isinstance(document, Mapping):
+            name = certificate_name(document)
+            documents[name] = document
+            answered.setdefault(name, []).append(f"{label(result)}, {result.block}: {result.property}")
+    if not documents:
+        return "nothing is proved"
+    pages = []
+    for name, questions in answered.items():
+        derivation = explain(documents[name]["certificates"][0])
+        heading = "; ".join(questions)
+        pages.append(derivation.latex() if as_latex else f"{heading}\n\n{derivation.text()}")
+    return "\n\n".join(pages)
 
 
 def _write(report: Report, json_path: str | None, html_path: str | None) -> None:
@@ -207,6 +244,25 @@ def _progress() -> Iterator[Listener]:
 def _tally(results: Sequence[Result]) -> str:
     counts = {verdict: sum(result.verdict is verdict for result in results) for verdict in Verdict}
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+
+
+@cli.command()
+@click.argument("certificates", nargs=-1, required=True, metavar="CERT...")
+@_debug
+def verify(certificates: tuple[str, ...], debug: bool) -> int:
+    """Check certificates and exact refutations with the kernel: exit 0 if all are accepted, 1 rejected, 2 declined.
+
+    The kernel needs nothing but Python: python -m symcheck.kernel CERT... does the same.
+    """
+    from symcheck.kernel.__main__ import main
+
+    for path in certificates:
+        if not Path(path).is_file():
+            raise UsageError(f"{path}: no such file")
+    return main(certificates)
+
+
+cli.add_command(discover)
 
 
 @cli.command()

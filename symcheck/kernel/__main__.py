@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from symcheck.kernel import check, refutation
-from symcheck.kernel.document import Decline, Reject, load
+from symcheck.kernel.document import Decline, Reject, fields, items, load
+
+BUNDLE = "symcheck.certificates/1"
+"""The schema of several certificates that together answer one question."""
 
 
 def verify(source: str | bytes) -> check.Accepted | refutation.Refuted:
@@ -17,6 +20,12 @@ def verify(source: str | bytes) -> check.Accepted | refutation.Refuted:
         return refutation.check_refutation(document)
     if schema == check.SCHEMA:
         return check.check(document)
+    if schema == BUNDLE:
+        parts = [check.check(part) for part in items(fields(document, {"schema", "certificates"})["certificates"], at="document")]
+        if not parts:
+            raise Reject("document: no certificate")
+        statement = "; and ".join(dict.fromkeys(part.statement for part in parts))
+        return check.Accepted(statement, tuple(sorted({c for part in parts for c in part.conditions})))
     raise Decline("document: no schema that this kernel knows")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from groups import Action, ExpertAction, ProductAction, Wreath, parse_action
 from groups.orthogonal import O
+from symcheck.kernel.__main__ import BUNDLE
 from symcheck.probe.arithmetic import Arithmetic
 from symcheck.probe.names import Budget
 from symcheck.probe.strata import STRATA, Shapes, draw_inputs
@@ -54,7 +55,7 @@ class Proved:
     @property
     def document(self) -> dict[str, Any]:
         """The certificates as one document of the kernel."""
-        return {"schema": "symcheck.bundle/1", "certificates": [dict(proof.certificate) for proof in self.proofs]}
+        return {"schema": BUNDLE, "certificates": [dict(proof.certificate) for proof in self.proofs]}
 
 
 class Workshop:
@@ -265,11 +266,12 @@ class Workshop:
 
 
 def _patterns(block: Sequence[Shapes]) -> list[list[Shapes]]:
-    """The shapes of a block, grouped by which axes are longer than one: each group has programs of its own."""
+    """The shapes of a block, grouped by which axes are longer than one: each group has programs of its own. Full ones
+    come first."""
     groups: dict[Any, list[Shapes]] = {}
     for shapes in block:
         groups.setdefault(tuple(tuple(size > 1 for size in shape) for shape in shapes), []).append(shapes)
-    return list(groups.values())
+    return sorted(groups.values(), key=lambda group: -sum(size > 1 for shape in group[0] for size in shape))
 
 
 def _extent(shapes: Shapes) -> tuple[int, Shapes]:
