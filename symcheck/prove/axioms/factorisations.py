@@ -36,7 +36,8 @@ def svd() -> Iterator[Equation]:
     """``P X Q^T = (P U) S (Q V)^T``; on non-zero singular values two choices differ by one rotation of both sides.
 
     ``U' = U L`` and ``V' = V R`` give the same product iff ``L S R^T = S``, that is ``L S = S R``, and transposed
-    (``L`` and ``R`` are orthogonal) ``S L = R S``. Hence ``L S^2 = S^2 L``, and ``L = R`` where singular values are equal.
+    (``L`` and ``R`` are orthogonal) ``S L = R S``. Hence ``L S^2 = S^2 L``, and ``L = R`` where singular values
+    are equal and not zero.
     """
     s = symbols("s1 s2", nonnegative=True)
     values = sympy.diag(*s)
@@ -64,9 +65,7 @@ def qr() -> Iterator[Equation]:
     ideal = sympy.groebner(list(triangular.T * triangular - eye(2)), a, c, d)
     for entry in (c, a**2 - 1, d**2 - 1):
         yield ideal.reduce(entry)[1]
-    for sign in (signs(2),):
-        upper = Matrix([[a, c], [0, d]]) * sign
-        yield upper[1, 0]
+    yield (triangular * signs(2))[1, 0]  # the columns' signs keep R triangular
 
 
 def cholesky() -> Iterator[Equation]:
