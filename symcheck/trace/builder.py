@@ -292,11 +292,24 @@ class Builder:
         return self.contract([x], [letters], out, mean=mean, dtype=dtype)
 
     def add(self, *operands: Sym, signs: Sequence[int] | None = None, dtype: torch.dtype | None = None) -> Sym:
-        """The signed sum, broadcast."""
+        """The signed sum, broadcast. A value and its negative cancel; the negative of a negative is the value."""
         dims = self.broadcast_dims(operands)
-        lines = [self.expand_to(x, dims).line for x in operands]
-        attributes = {"signs": list(signs or [1] * len(operands))}
-        return Sym(self.emit("add", lines, itertools.chain(*dims), attributes), dims, dtype or operands[0].dtype)
+        dtype = dtype or operands[0].dtype
+        terms: list[tuple[int, int]] = []
+        for x, sign in zip(operands, signs or [1] * len(operands), strict=True):
+            at = self.expand_to(x, dims).line
+            if self.lines[at].op == "add" and list(self.lines[at].attributes["signs"]) == [-1]:
+                at, sign = self.lines[at].operands[0], -sign
+            if (at, -sign) in terms:
+                terms.remove((at, -sign))
+            else:
+                terms.append((at, sign))
+        if not terms:
+            return self.zero(dims, dtype)
+        if len(terms) == 1 and terms[0][1] == 1:
+            return Sym(terms[0][0], dims, dtype)
+        attributes = {"signs": [sign for _, sign in terms]}
+        return Sym(self.emit("add", [at for at, _ in terms], itertools.chain(*dims), attributes), dims, dtype)
 
     def sub(self, x: Sym, y: Sym, dtype: torch.dtype | None = None) -> Sym:
         """``x - y``."""

@@ -9,6 +9,7 @@ import torch
 
 from symcheck.trace.builder import Builder, NotInVocabulary, Scalar, Sym
 from symcheck.trace.lowering.operands import (
+    computed,
     float_dtype,
     plus,
     reciprocal_number,
@@ -49,7 +50,10 @@ def _difference(builder: Builder, x: Sym | Scalar, y: Sym | Scalar, alpha: Sym |
 @lowers("mul", "multiply")
 def _mul(builder: Builder, given: Arguments) -> Sym:
     x, y = given["self"], given["other"]
-    return builder.mul(value(builder, x), value(builder, y), dtype=result_dtype(x, y))
+    dtype = result_dtype(x, y)
+    if isinstance(x, Sym) and not isinstance(y, Sym) and y == -1:
+        return replace(builder.neg(x), dtype=dtype)
+    return builder.mul(value(builder, x), value(builder, y), dtype=dtype)
 
 
 @lowers("div", "divide", "true_divide")
@@ -77,12 +81,13 @@ def quotient(builder: Builder, x: Sym | Scalar, y: Sym | Scalar) -> Sym:
 
 @lowers("neg", "negative")
 def _neg(builder: Builder, given: Arguments) -> Sym:
+    computed(given["self"].dtype)
     return builder.neg(given["self"])
 
 
 @lowers("square")
 def _square(builder: Builder, given: Arguments) -> Sym:
-    return builder.mul(given["self"], given["self"])
+    return builder.mul(given["self"], given["self"], dtype=computed(given["self"].dtype))
 
 
 @lowers("pow", "float_power")

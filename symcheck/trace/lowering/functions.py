@@ -8,7 +8,7 @@ import math
 import torch
 
 from symcheck.trace.builder import Builder, NotInVocabulary, Scalar, Sym
-from symcheck.trace.lowering.operands import float_dtype, reciprocal_number, result_dtype, value
+from symcheck.trace.lowering.operands import computed, float_dtype, reciprocal_number, result_dtype, value
 from symcheck.trace.lowering.table import Arguments, lowers
 
 _TO_FLOAT = (
@@ -22,9 +22,7 @@ _OTHER_NAMES = {"arctan": "atan", "arcsin": "asin", "arcsinh": "asinh", "sgn": "
 
 def _unary(builder: Builder, given: Arguments, *, fn: str, to_float: bool) -> Sym:
     x = given["self"]
-    if x.dtype.is_complex:
-        raise NotInVocabulary("complex numbers")
-    return builder.map(fn, x, dtype=float_dtype(x) if to_float else x.dtype)
+    return builder.map(fn, x, dtype=float_dtype(x) if to_float else computed(x.dtype))
 
 
 for _fn in _TO_FLOAT.split():

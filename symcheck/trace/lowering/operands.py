@@ -40,9 +40,18 @@ def result_dtype(*operands: Sym | Scalar) -> torch.dtype:
             continue
         if result is None or (not result.is_floating_point and (result == torch.bool or dtypes[-1].is_floating_point)):
             result = dtypes[-1] if result is None else torch.promote_types(result, dtypes[-1])
-    if result is None or result.is_complex:
+    if result is None:
+        raise NotInVocabulary("an operation without operands")
+    return computed(result)
+
+
+def computed(dtype: torch.dtype) -> torch.dtype:
+    """``dtype``, if arithmetic in it is that of the reals: not complex, and no integers that soon wrap around."""
+    if dtype.is_complex:
         raise NotInVocabulary("complex numbers")
-    return result
+    if not dtype.is_floating_point and dtype not in (torch.bool, torch.int32, torch.int64):
+        raise NotInVocabulary(f"arithmetic in {dtype}")
+    return dtype
 
 
 def float_dtype(*operands: Sym | Scalar) -> torch.dtype:

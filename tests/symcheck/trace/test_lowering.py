@@ -87,7 +87,7 @@ fmod.Scalar remainder.Scalar clamp clamp_min clamp_max fill.Scalar
 
 
 @pytest.mark.parametrize("name", SCALARS.split())
-@pytest.mark.parametrize("scalar", [0.25, 2, -1.5, 0])
+@pytest.mark.parametrize("scalar", [0.25, 2, -1.5, 0, -1])
 @settings(max_examples=5, deadline=None)
 @given(shape=SHAPES, seed=SEEDS, ties=st.booleans())
 def test_a_scalar(name: str, scalar: float, shape: tuple[int, ...], seed: int, ties: bool) -> None:
@@ -280,6 +280,9 @@ def test_casts(source: torch.dtype, target: torch.dtype, op: str | None) -> None
     [
         lambda: run(aten._to_copy.default, torch.ones(2), dtype=torch.uint8),
         lambda: run(aten._to_copy.default, torch.ones(2), dtype=torch.complex64),
+        lambda: run(aten.neg.default, torch.ones(2, dtype=torch.uint8)),
+        lambda: run(aten.sub.Tensor, torch.zeros(2, dtype=torch.uint8), torch.ones(2, dtype=torch.uint8)),
+        lambda: run(aten.mul.Scalar, torch.ones(2, dtype=torch.int8), 200),
         lambda: run(aten.copysign.Tensor, torch.ones(2), torch.ones(2)),
         lambda: run(aten.div.Scalar, torch.ones(2), 0),
         lambda: run(aten.add.Scalar, torch.ones(2), math.inf),

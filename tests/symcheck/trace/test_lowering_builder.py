@@ -103,6 +103,18 @@ def test_an_axis_is_split_by_moving_entries() -> None:
     assert torch.equal(lowered.value(total), normal((6,), 0) * normal((6,), 1))
 
 
+def test_a_value_cancels_its_negative() -> None:
+    lowered = Lowered()
+    builder = lowered.builder
+    x, y = lowered.input(normal((2, 3), 0)), lowered.input(normal((2, 3), 1))
+    assert builder.lines[builder.sub(x, x).line].op == "zero"
+    assert builder.lines[builder.add(builder.neg(x), x).line].op == "zero"
+    assert builder.neg(builder.neg(x)) == x
+    assert builder.add(x, y, x, signs=(1, 1, -1)) == y
+    assert torch.equal(lowered.value(builder.sub(y, builder.neg(x))), normal((2, 3), 1) + normal((2, 3), 0))
+    assert torch.equal(lowered.value(builder.add(x, x)), 2 * normal((2, 3), 0))
+
+
 def test_programs_of_all_shapes_are_equal() -> None:
     """Letters count from zero and sizes are nowhere."""
     programs = []
