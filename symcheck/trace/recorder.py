@@ -7,7 +7,6 @@ the run unsupported: the first such thing is remembered, and the candidate then 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -135,7 +134,7 @@ class Recorder(TorchDispatchMode):
             wanted = tuple(dim if dim or size == 1 else (size,) for dim, size in zip(own, shape, strict=True))
             value = self.builder.expand_to(value, wanted)
         known = self.storage(tensor)
-        memory.write(self.builder, known, tensor, replace(value, dtype=tensor.dtype))
+        memory.write(self.builder, known, tensor, Sym(value.line, value.dims, tensor.dtype))
         self._expose(known)
 
     def whole(self, tensor: torch.Tensor) -> tuple[torch.Tensor, Sym] | None:

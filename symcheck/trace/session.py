@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -186,7 +186,8 @@ def _step(recorder: Recorder, outputs: dict[str, _Kept], inputs: dict[str, Any])
         if line.op == "undefined":
             builder.where = line.where
             raise NotInVocabulary(f"the step reads {line.attributes['why']}")
-        lines.append(replace(line, operands=tuple(new[operand] for operand in line.operands)))
+        operands = tuple(new[operand] for operand in line.operands)
+        lines.append(Line(line.op, operands, line.attributes, line.rank, line.where))
     program = Program(
         tuple(lines),
         {name: new[line] for name, line in roots.items()},
