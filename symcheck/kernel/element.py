@@ -3,49 +3,51 @@
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import prod
+from operator import mul
 from typing import NamedTuple
 
 from symcheck.kernel.document import Reject, fields, fraction, integer, items, text
-from symcheck.kernel.evaluate import Array, contract
-from symcheck.kernel.interval import Interval
+from symcheck.kernel.evaluate import Array, contract, places
 
-MAX_SIZE = 128  # of a matrix
+MAX_SIZE = 128
 DIAGONAL = {"sign", "scale+", "scale"}
-ENTRIES = {"perm": {0, 1}, "sign": {-1, 0, 1}, "sperm": {-1, 0, 1}, "orth": None, "stab1": None}
+ORTHOGONAL = {"perm": {0, 1}, "sign": {-1, 0, 1}, "sperm": {-1, 0, 1}, "orth": None, "stab1": None}
+"""Classes of orthogonal matrices, and the entries that they may have."""
+Matrix = list[list[Fraction]]
 Label = tuple[str, int, int] | None
 """How an axis moves: by a variable, as which of its axes, with which exponent; or not."""
 
 
 class Variable(NamedTuple):
-    """An element of a claim: the entries of its matrix and of the dual one, in order.
-
-    It acts on ``axes`` axes as on one. If it depends on the index of ``fibre``, there are ``copies`` matrices.
-    """
+    """An element of a claim and its dual: one matrix that acts on ``axes`` axes as on one, or one for each index of
+    ``fibre``."""
 
     kind: str
     axes: int
     fibre: str | None
-    copies: int
-    size: int
-    matrix: list[Interval]
-    dual: list[Interval]
+    matrices: list[Matrix]
+    dual: list[Matrix]
 
 
-def _belongs(kind: str, rows: Sequence[Sequence[Fraction]]) -> bool:
-    places = range(len(rows))
-    if kind in DIAGONAL and any(rows[i][j] for i in places for j in places if i != j):
+def _belongs(kind: str, rows: Matrix) -> bool:
+    n, allowed = range(len(rows)), ORTHOGONAL.get(kind)
+    if kind in DIAGONAL and any(rows[i][j] for i in n for j in n if i != j):
         return False
-    if kind not in ENTRIES:
-        return all(rows[i][i] > 0 or (rows[i][i] and kind == "scale") for i in places)
-    gram = (
-        sum(x * y for x, y in zip(rows[i], rows[j], strict=True) if x and y) == (i == j) for i in places for j in places
-    )
-    allowed = ENTRIES[kind]
-    return (
-        all(gram)
-        and (kind != "stab1" or all(sum(row) == 1 for row in rows))
-        and (allowed is None or all(x in allowed for row in rows for x in row))
-    )
+    if kind not in ORTHOGONAL:
+        return all(rows[i][i] > 0 or (rows[i][i] and kind == "scale") for i in n)
+    if (allowed and any(x not in allowed for row in rows for x in row)) or (
+        kind == "stab1" and {*map(sum, rows)} != {1}
+    ):
+        return False
+    return all(sum(map(mul, rows[i], rows[j])) == (i == j) for i in n for j in n)
+
+
+def _matrix(data: object, kind: str, name: str) -> Matrix:
+    size = integer(len(items(data, at=name)), 1, MAX_SIZE, at=f"size of {name}")
+    rows = [[fraction(x, at=name) for x in items(row, size, at=name)] for row in items(data, at=name)]
+    if not _belongs(kind, rows):
+        raise Reject(f"element {name}: a matrix is not of class {kind}")
+    return rows
 
 
 def read_variables(data: object, element: object) -> dict[str, Variable]:
@@ -54,22 +56,16 @@ def read_variables(data: object, element: object) -> dict[str, Variable]:
     rows = [fields(row, {"name", "class", "axes", "fibre"}, at="variables") for row in items(data, at="variables")]
     matrices_of = fields(element, {text(row["name"], at="variables") for row in rows}, at="element")
     for row in rows:
-        name, kind = row["name"], text(row["class"], {*DIAGONAL, *ENTRIES}, at="class")
+        name, kind = row["name"], text(row["class"], {*DIAGONAL, *ORTHOGONAL}, at="class")
         fibre = row["fibre"] if row["fibre"] is None else text(row["fibre"], variables.keys(), at="fibre")
         if name in variables or (fibre is not None and variables[fibre][:3] != ("perm", 1, None)):
             raise Reject(f"variables: {name} is there twice, or its fibre is no permutation of one axis")
-        axes, matrices = integer(row["axes"], 1, 8, at="axes"), items(matrices_of[name], at=name)
-        size = integer(len(items(matrices[0] if matrices else None, at=name)), 1, MAX_SIZE, at=f"size of {name}")
-        exact: list[Fraction] = []
-        for matrix in matrices:
-            own = [[fraction(x, at=name) for x in items(line, size, at=name)] for line in items(matrix, size, at=name)]
-            if not _belongs(kind, own):
-                raise Reject(f"element {name}: a matrix is not of class {kind}")
-            exact += [x for line in own for x in line]
+        matrices = [_matrix(own, kind, name) for own in items(matrices_of[name], at=name)]
+        if len({len(own) for own in matrices}) != 1:
+            raise Reject(f"element {name}: no matrices, or of different sizes")
         # The inverse transpose of an orthogonal matrix is the matrix itself.
-        dual = [1 / x if x else x for x in exact] if kind in DIAGONAL else exact
-        pairs = [(x, x) for x in exact], [(x, x) for x in dual]
-        variables[name] = Variable(kind, axes, fibre, len(matrices), size, *pairs)
+        dual = [[[1 / x if x and kind in DIAGONAL else x for x in line] for line in own] for own in matrices]
+        variables[name] = Variable(kind, integer(row["axes"], 1, 8, at="axes"), fibre, matrices, dual)
     return variables
 
 
@@ -88,13 +84,19 @@ def read_labels(data: object, variables: Mapping[str, Variable]) -> list[Label]:
     return labels
 
 
-def along(array: Array, matrix: list[Interval], moved: Sequence[int], base: Sequence[int] = ()) -> Array:
+def along(array: Array, matrices: Sequence[Matrix], moved: Sequence[int], base: Sequence[int] = ()) -> Array:
     """A matrix acts on the axes ``moved`` as on one; there is one for each index of the axis ``base``, if given."""
     rank, sizes = len(array[0]), tuple(array[0][axis] for axis in moved)
-    operator: Array = (*(array[0][axis] for axis in base), *sizes, *sizes), matrix
+    operator = {
+        (*(k for _ in base), *i, *j): (rows[a][b],) * 2
+        for k, rows in enumerate(matrices)
+        for a, i in enumerate(places(sizes))
+        for b, j in enumerate(places(sizes))
+    }
     new = [rank + axis for axis in moved]
     out = [axis + rank if axis in moved else axis for axis in range(rank)]
-    return contract([operator, array], [[*base, *new, *moved], range(rank)], out)
+    size = (*(len(matrices) for _ in base), *sizes, *sizes)
+    return contract([(size, operator), array], [[*base, *new, *moved], range(rank)], out)
 
 
 def act(array: Array, labels: Sequence[Label], variables: Mapping[str, Variable], dual: bool) -> Array:
@@ -108,10 +110,9 @@ def act(array: Array, labels: Sequence[Label], variables: Mapping[str, Variable]
             moved, exponents = [axis for _, axis, _ in group], {exponent for _, _, exponent in group}
             if [sub for sub, _, _ in group] != list(range(variable.axes)) or len(exponents) != 1:
                 raise Reject(f"tensors: {name} acts on {variable.axes} axes at once, on each of them once")
+            matrices = variable.dual if dual != (exponents == {-1}) else variable.matrices
             count, size = (prod(array[0][axis] for axis in axes) for axes in (base, moved))
-            if len(base) != (variable.fibre is not None) or (count, size) != (variable.copies, variable.size):
-                raise Reject(
-                    f"element {name}: {variable.copies} matrices of size {variable.size}, not {count} of {size}"
-                )
-            array = along(array, variable.dual if dual != (exponents == {-1}) else variable.matrix, moved, base)
+            if len(base) != (variable.fibre is not None) or (count, size) != (len(matrices), len(matrices[0])):
+                raise Reject(f"element {name}: {len(matrices)} matrices of {len(matrices[0])}, not {count} of {size}")
+            array = along(array, matrices, moved, base)
     return array
