@@ -232,7 +232,7 @@ def _inspect(value: Value, run: _Run) -> None:
     if "r" in parts:
         pivots = [abs(entry) for entry in np.diagonal(parts["r"])]
         if min(pivots) <= EQUAL * max(pivots):
-            run.violated.add("full rank")
+            run.violated |= {"full rank", "independent leading columns"}
 
 
 def _gap(ours: Sequence[Array], theirs: Sequence[Array]) -> Any:

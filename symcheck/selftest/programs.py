@@ -382,13 +382,15 @@ def _constants(s: Sketch, x: Node) -> Node:
 
 
 def _mix_weight(s: Sketch, x: Node, weight: Node) -> Node:
-    kind = s.rng.randrange(4)
+    kind = s.rng.randrange(6)
     if kind == 0:
         return s.times(x, s.map("sqrt", s.einsum("ij,ij->", weight, weight)))  # a trust ratio
-    if kind == 1:
+    if kind == 4:
+        return s.product(x, s.product(weight, weight))  # exponentiated gradients: respects scalings
+    if kind in (1, 5):
         axes = s.rng.choice(AXES)
-        inner = s.einsum(f"ij,ij->{_KEEP[axes]}", x, weight)
-        return s.add(x, _gate(s, weight, inner, axes), signs=[1, -1])  # orthogonal to the weights
+        along = _gate(s, weight, s.einsum(f"ij,ij->{_KEEP[axes]}", x, weight), axes)
+        return s.add(x, along, signs=[1, -1]) if kind == 1 else along  # orthogonal to the weights, or along them
     if kind == 2:
         return s.add(x, s.einsum("ik,lk,lj->ij", weight, x, weight), signs=[1, -1])
     return s.add(x, s.times(weight, "1/100"))

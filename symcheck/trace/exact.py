@@ -156,12 +156,25 @@ def _each(
         if not all(mp.isfinite(entry) for entry in stack[index].flat):
             continue
         try:
-            parts = function(mp.matrix(stack[index].tolist()))
+            parts = function(mp.matrix(_on_a_grid(stack[index]).tolist()))
         except (ZeroDivisionError, ValueError, RuntimeError):
             continue
         for name, part in zip(result, parts, strict=True):
             result[name][index] = part
     return result
+
+
+def _on_a_grid(a: Array) -> Array:
+    """The matrix rounded in its last ten digits, so that matrices equal up to rounding have the same factors.
+
+    Eigenvectors of a repeated eigenvalue are any basis, and which one is found depends on the last digit.
+    """
+    largest = max((abs(x) for x in a.flat), default=mpf(0))
+    if not largest:
+        return a
+    # Floats lie on a binary grid. 1.37 keeps its spacing from depending on rounding where the largest is a power of 2.
+    spacing = mpf(2) ** (mp.frexp(1.37 * largest)[1] - mp.prec + 33)
+    return _entrywise(lambda x: mp.nint(x / spacing) * spacing, a)
 
 
 def _rows(part: Matrix) -> Array:

@@ -129,6 +129,16 @@ def test_what_cancels_is_zero() -> None:
     assert mp.isnan(_both("cholesky", [x], {}, x.shape)[1][0, 0])
 
 
+def test_equal_matrices_have_equal_factors() -> None:
+    third = mpf(1) / 3
+    with mp.workdps(60):
+        a = np.array([[2, third, 0], [third, 2, 0], [0, 0, 2 + third]], dtype=object)
+        b = np.array([[x + mpf(10) ** -59 for x in row] for row in a], dtype=object)
+    lines = (Line("input", (), {"name": "state:x"}, 2), Line("eigh", (0,), {}, -1))
+    first, second = (interpret_exact(Program(lines, {}), {}, {"state:x": x}, [(3, 3), ()])[1] for x in (a, b))
+    assert all(np.array_equal(first[name], second[name]) for name in BUNDLES["eigh"])
+
+
 def test_digits() -> None:
     program = Program((Line("number", (), {"value": "1/3"}),), {})
     for digits in (30, 90):
