@@ -16,10 +16,11 @@ from symcheck.trace.program import Line, Program
 
 EPS = float(np.finfo(np.float64).eps)
 NUMBERS = st.integers(-64, 64).map(lambda k: Fraction(k, 16))
-OUTSIDE = {
-    *"tanh atan asin sin erf cube_root softshrink hardshrink sinh asinh cos cosh exp expm1 log log1p log2".split(),
-    *"sigmoid softplus silu gelu pow atan2 fmod remainder leaky_relu elu digamma lgamma".split(),
-}
+OUTSIDE = (
+    "tanh atan asin sin erf cube_root softshrink hardshrink sinh asinh cos cosh exp expm1 log log1p log2 sigmoid "
+    "softplus silu gelu pow atan2 fmod remainder leaky_relu elu digamma lgamma"
+)
+"""What rational intervals do not cover."""
 PICK = {"take": [0], "sizes": [1]}
 EVALUATED = {
     "sign",
@@ -125,7 +126,7 @@ def test_functions_are_evaluated_or_declined_by_name(fn: str) -> None:
     count, parameters, _ = MAPS[fn]
     value = ((), {(): (Fraction(1), Fraction(1))})
     line = {"op": "map", "in": [0] * count, "size": [], "at": {"fn": fn, "args": ["1"] * parameters}}
-    if fn in OUTSIDE:
+    if fn in OUTSIDE.split():
         with pytest.raises(Decline, match=f"map {fn} "):
             evaluate(line, [value], {})
     else:

@@ -23,6 +23,12 @@ def test_the_committed_corpus_is_this_one() -> None:
     assert {path: path.read_text() for path in ours} == ours
 
 
+def test_the_example_of_the_documentation() -> None:
+    page = (refutations.CORPUS.parents[2] / "docs" / "proof.md").read_text()
+    (example,) = [part for part in page.split("```") if '"symcheck.refutation/1"' in part]
+    assert verify(example.removeprefix("json")).statement.startswith("equivariance under 1 x Q for Q in orth is false")
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_good(name: str) -> None:
     result = verify(json.dumps(GOOD[name]))
