@@ -201,6 +201,17 @@ def test_arrays_of_numpy_are_constants_and_never_written() -> None:
     assert "shared" in refused(writes)
 
 
+def test_memory_known_outside_before_the_recording_is_not_written() -> None:
+    buffer = torch.zeros(4, 3, dtype=torch.float64)
+    window = buffer.numpy()
+
+    def update(self: Any, p: torch.Tensor, g: torch.Tensor) -> None:
+        buffer.add_(g)
+        p.sub_(g, alpha=float(window[0, 0] > 0))
+
+    assert "shared" in refused(update)
+
+
 # -- state
 
 
@@ -447,6 +458,24 @@ def test_optimizers_of_torch(name: str) -> None:
     assert check_bridge(trace).failure is None
     assert ("bfloat16" in trace.steps[1].casts) == (name == "Muon")
     assert any("torch/optim/" in line.where for line in trace.steps[1].program.lines)
+
+
+def test_a_block_of_several_tensors() -> None:
+    one, two = draw((4, 3)), draw((3, 1), seed=1)
+    inputs = Inputs((*one.weights, *two.weights), tuple((*a, *b) for a, b in zip(one.grads, two.grads, strict=True)))
+    trace = record(candidate(lambda params: torch.optim.Adam(params, foreach=True)), inputs)
+    assert check_bridge(trace).failure is None
+    last = trace.steps[-1]
+    assert last.program.digest == trace.steps[-2].program.digest
+    assert {"weight:1", "grad:1", "state:state[1].exp_avg"} <= set(last.program.inputs)
+    assert last.inputs["weight:1"].shape == (3,)
+
+
+def test_the_program_is_seen_above_the_arithmetic() -> None:
+    chosen = candidate(lambda params: torch.optim.Muon(params))
+    arithmetics = [Arithmetic(), Arithmetic(promote=True), Arithmetic(noise=1)]
+    digests = {record(chosen, draw(), arithmetic=arithmetic).steps[-1].program.digest for arithmetic in arithmetics}
+    assert len(digests) == 1
 
 
 def test_recording_changes_nothing() -> None:
