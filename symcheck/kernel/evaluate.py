@@ -92,9 +92,8 @@ def _take(operands: Sequence[Array], at: Mapping[str, Any]) -> Array:
             strings.setdefault(without(index, own), []).append(entries[index])
     take = integers(args["take"], -1, min(map(len, strings.values())) - 1, "take")
     batch = tuple(operands[0][0][axis] for axis in kept)
-    if {without(size, own) for (size, _), own in zip(operands, listed, strict=True)} != {batch} or len(take) != prod(
-        sizes
-    ):
+    rests = {without(size, own) for (size, _), own in zip(operands, listed, strict=True)}
+    if rests != {batch} or len(take) != prod(sizes):
         raise Reject("axes: they do not fit the operands, or the result")
     picked = {
         (*index, *place): ZERO if k < 0 else string[k]

@@ -44,13 +44,11 @@ def _run(steps: Sequence[Any], inputs: Inputs) -> Run:
         }
 
     run, state = Run([], []), named("weight", inputs.weights)
+    shapes = [size for size, _ in inputs.weights]
     sizes = {name: weight[0] for name, weight in state.items()}
     for number, data in enumerate(steps):
-        step, values, at = (
-            fields(data, {"lines", "outputs", "leaks"}, at=f"step {number}"),
-            list[Array](),
-            f"step {number}",
-        )
+        at, values = f"step {number}", list[Array]()
+        step = fields(data, {"lines", "outputs", "leaks"}, at=at)
         known = state | named("grad", inputs.grads[number - 1] if number else [])
         for line in items(step["lines"], at=at):
             try:
@@ -63,11 +61,8 @@ def _run(steps: Sequence[Any], inputs: Inputs) -> Run:
         state = {name: values[integer(line, 0, last, at=at)] for name, line in outputs.items()}
         if any(state[name][0] != size for name, size in sizes.items()):
             raise Reject(f"{at}: a weight changes its shape")
-        shapes = [size for size, _ in inputs.weights]
-        weights = (
-            expand(state[f"weight:{k}"], s, [a for a, n in enumerate(s) if n == 1]) for k, s in enumerate(shapes)
-        )
-        run.weights.append(list(weights))
+        ones = [[axis for axis, n in enumerate(shape) if n == 1] for shape in shapes]
+        run.weights.append([expand(state[f"weight:{k}"], shapes[k], own) for k, own in enumerate(ones)])
         run.leaks.extend(values[line] for line in integers(step["leaks"], 0, last, at))
     return run
 
@@ -96,14 +91,11 @@ class Relation:
         return [act(array, own, self.variables, dual) for array, own in zip(arrays, self.labels, strict=True)]
 
     def _shifted(self, arrays: Sequence[Array], shift: object) -> list[Array]:
-        rows = [
-            numbers(row, x[0][1:], "shifts")
-            for row, x in zip(items(shift, len(arrays), at="shifts"), arrays, strict=True)
-        ]
-        return [
-            (size, {i: add(x, c[1][i[1:]]) for i, x in own.items()})
-            for (size, own), c in zip(arrays, rows, strict=True)
-        ]
+        result = []
+        for (size, entries), data in zip(arrays, items(shift, len(arrays), at="shifts"), strict=True):
+            row = numbers(data, size[1:], "shifts")[1]
+            result.append((size, {index: add(x, row[index[1:]]) for index, x in entries.items()}))
+        return result
 
     def transform(self, inputs: Inputs) -> Inputs:
         """The inputs of the twin. Reject: gradients that are claimed to be centred are not."""
