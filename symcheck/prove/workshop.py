@@ -27,12 +27,14 @@ from symcheck.trace.program import Step, Trace
 from symcheck.trace.session import record
 
 EXACT = Arithmetic(promote=True)
+STRATUM_STEPS = 2
 STEPS = 3
 """Length of a traced run; one run for every set of axes is long, to pass warm-ups and switches."""
 CROSSINGS = 4
 """Steps on which every path through the code is re-executed and compared; more of them would say nothing new."""
 GAP = 1e-9
 """Relative distance of eigenvalues that counts as a simple spectrum: far above rounding, far below any ordinary gap."""
+NO_UNIT_AXES = "no axis of length one"
 ANOTHER_PATH = "another path through the code"
 _INDEPENDENCE: tuple[Shapes, ...] = (((5, 3), (4, 2)), ((4, 3), (4, 3)), ((3, 5), (3, 5)))
 
@@ -46,11 +48,13 @@ class Proved:
     steps: int
     paths: frozenset[str]
     """The digests of the programs that the proofs are about."""
+    shapes: tuple[str, ...] = ()
+    """The condition on shapes, if some have no proof."""
 
     @property
     def conditions(self) -> tuple[str, ...]:
         """What the proofs assume."""
-        return tuple(sorted({condition for proof in self.proofs for condition in proof.conditions}))
+        return (*sorted({condition for proof in self.proofs for condition in proof.conditions}), *self.shapes)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -110,31 +114,40 @@ class Workshop:
         raise reason or NoProof("nothing to prove")
 
     def _attempt(self, property: str, action: Action, block: Sequence[Shapes]) -> Proved:
-        proofs, runs = [], []
-        taken = 0
+        """Certificates for every pattern of axes. The fullest one must have a proof; where a single row or column has
+        none, that is a condition."""
+        proofs: list[Proof] = []
+        runs: list[Any] = []
         refusal: CandidateError | None = None
+        conditions: tuple[str, ...] = ()
         for pattern in _patterns(block):
-            if property != "equivariance" and any(sum(size > 1 for size in shape) < 2 for shape in pattern[0]):
-                pattern = [s for s in pattern if min(min(shape) for shape in s) > 1]
-                if not pattern:
-                    continue
-            claimed = self._claim(property, action, pattern[0])
+            if property != "equivariance" and min(min(shape) for shape in pattern[0]) < 2:
+                continue  # a single row has no shift to speak of
             try:
-                # Most questions that have no proof have none on ordinary gradients: those first.
-                machine, _ = self._machine(pattern[:1], claimed, action, ordinary=True)
-                prove(machine, claimed.claim)
-                machine, keys = self._machine(pattern, claimed, action)
+                proof, keys = self._pattern(property, action, pattern)
             except CandidateError as error:
                 refusal = refusal or error
                 continue
-            taken += 1
-            runs += keys
-            proof = prove(machine, claimed.claim, self._bridge(keys))
-            self._conditions_hold(proof, keys)
+            except NoProof:
+                if not proofs:
+                    raise
+                conditions = (NO_UNIT_AXES,)
+                continue
             proofs.append(proof)
-        if not taken:
+            runs += keys
+        if not proofs:
             raise refusal or NoProof("no shape to trace")
-        return self._proved(proofs, runs)
+        return self._proved(proofs, runs, conditions)
+
+    def _pattern(self, property: str, action: Action, pattern: Sequence[Shapes]) -> tuple[Proof, list[Any]]:
+        claimed = self._claim(property, action, pattern[0])
+        # Most questions that have no proof have none on ordinary gradients: those first.
+        machine, _ = self._machine(pattern[:1], claimed, action, ordinary=True)
+        prove(machine, claimed.claim)
+        machine, keys = self._machine(pattern, claimed, action)
+        proof = prove(machine, claimed.claim, self._bridge(keys))
+        self._conditions_hold(proof, keys)
+        return proof, keys
 
     def _claim(self, property: str, action: Action, shapes: Shapes) -> ClaimedAction:
         if property == "equivariance":
@@ -149,7 +162,7 @@ class Workshop:
             shifted = self._prove("shift_equivariance", parse_action("Shift(rows)"), block)
         except NoProof:
             raise reason from None
-        return Proved((*rotated.proofs, *shifted.proofs), rotated.runs, rotated.steps, rotated.paths)
+        return replace(rotated, proofs=(*rotated.proofs, *shifted.proofs))
 
     # -- traces --------------------------------------------------------------------------------------------------
 
@@ -186,9 +199,11 @@ class Workshop:
         yield chief, ORDINARY, self.budget.long
         for shapes in pattern:
             yield shapes, ORDINARY, STEPS
+        if min(min(shape[-2:]) for shape in chief) < 2:
+            return
         for stratum in STRATA:
             if stratum != ORDINARY:
-                yield chief, stratum, STEPS
+                yield chief, stratum, STRATUM_STEPS
 
     def _trace(self, key: Any) -> Trace | CandidateError:
         if key not in self._traces:
@@ -241,13 +256,14 @@ class Workshop:
                         size = "+".join("x".join(map(str, shape)) for shape in key[0])
                         raise NoProof(f"the proof assumes a {condition}, which ordinary {size} gradients do not have")
 
-    def _proved(self, proofs: Sequence[Proof], keys: Sequence[Any]) -> Proved:
+    def _proved(self, proofs: Sequence[Proof], keys: Sequence[Any], shapes: tuple[str, ...] = ()) -> Proved:
         traces = [trace for key in keys if isinstance(trace := self._traces[key], Trace)]
         return Proved(
             tuple(proofs),
             len(set(keys)),
             sum(self._bridges[key].steps for key in {*keys} & {*self._bridges}),
             frozenset(step.program.digest for trace in traces for step in trace.steps),
+            shapes,
         )
 
     def excuses(self, proved: Proved, *runs: Inputs) -> str:

@@ -1,0 +1,187 @@
+"""Proofs about whole optimizers: what must be proved, what must not, and the reason that a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from groups import get_block, parse_action
+from symcheck.kernel.__main__ import verify
+from symcheck.probe.names import BUDGETS
+from symcheck.prove.errors import NoProof
+from symcheck.prove.workshop import Proved, Workshop
+from symcheck.target import Candidate
+
+MATRIX = get_block("matrix")
+
+
+def stepping(update: Callable[[torch.Tensor, torch.Tensor, dict[str, Any]], torch.Tensor]) -> Candidate:
+    """A candidate that adds ``-0.1 update(grad, weight, state)`` to every parameter."""
+
+    class Stepping(torch.optim.Optimizer):
+        def __init__(self, params: Any) -> None:
+            super().__init__(params, {})
+
+        @torch.no_grad()
+        def step(self, closure: Any = None) -> None:
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p.add_(update(p.grad, p, self.state[p]), alpha=-0.1)
+
+    return Candidate("test", {}, Stepping)
+
+
+def prove(candidate: Candidate, action: str, property: str = "equivariance") -> Proved:
+    workshop = Workshop(candidate, BUDGETS["quick"])
+    return workshop.prove(property, parse_action(action), MATRIX.shapes)
+
+
+def torch_optimizer(name: str, **settings: Any) -> Candidate:
+    return Candidate(name, settings, lambda params: getattr(torch.optim, name)(params, lr=0.1, **settings))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "action"),
+    [
+        ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}, "O(entries)"),
+        ("Adam", {"amsgrad": True}, "SPerm(entries)"),
+        ("AdamW", {"foreach": True}, "SPerm(entries)"),
+        ("AdamW", {"fused": True}, "SPerm(entries)"),
+        ("Adafactor", {}, "SPerm(rows) x SPerm(cols)"),
+        ("Muon", {}, "O(rows) x O(cols)"),
+        ("RAdam", {}, "SPerm(entries)"),
+    ],
+    ids=lambda value: str(value).replace(" ", ""),
+)
+def test_torch_optimizers_are_proved_for_their_groups(name: str, settings: dict[str, Any], action: str) -> None:
+    proved = prove(torch_optimizer(name, **settings), action)
+    assert proved.proofs
+    assert proved.conditions == ()
+    accepted = verify(__import__("json").dumps(proved.document))
+    assert "equivariance" in accepted.statement
+
+
+@pytest.mark.parametrize(
+    ("name", "action"),
+    [("SGD", "Scale+(rows)"), ("Adam", "O(cols)"), ("Adafactor", "SPerm(entries)"), ("RAdam", "O(cols)")],
+)
+def test_nothing_is_proved_one_class_above(name: str, action: str) -> None:
+    with pytest.raises(NoProof):
+        prove(torch_optimizer(name), action)
+
+
+def test_a_switch_at_a_later_step_is_seen() -> None:
+    def update(g: torch.Tensor, w: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
+        state["step"] = state.get("step", 0) + 1
+        return g if state["step"] < 20 else g.sign()
+
+    with pytest.raises(NoProof, match="elementwise"):
+        prove(stepping(update), "O(rows) x O(cols)")
+
+
+def test_a_decision_on_one_entry_is_no_proof() -> None:
+    def update(g: torch.Tensor, w: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
+        return g * (2.0 if g[0, 0].item() > 1e9 else 1.0)
+
+    with pytest.raises(NoProof, match="leaves torch|take"):
+        prove(stepping(update), "Perm(rows) x O(cols)")
+
+
+def test_a_decision_on_the_norm_is_one() -> None:
+    def update(g: torch.Tensor, w: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
+        return g / 2.0 if g.norm().item() > 10.0 else g
+
+    assert prove(stepping(update), "O(rows) x O(cols)").proofs
+
+
+def test_what_numpy_writes_is_noticed() -> None:
+    def update(g: torch.Tensor, w: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
+        out = g.clone()
+        np.abs(out.numpy(), out=out.numpy())
+        return out
+
+    with pytest.raises(NoProof):
+        prove(stepping(update), "SPerm(rows) x SPerm(cols)")
+
+
+def test_what_a_closure_remembers_is_no_state() -> None:
+    memory: dict[str, torch.Tensor] = {}
+
+    def update(g: torch.Tensor, w: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
+        memory["m"] = 0.9 * memory["m"] + g if "m" in memory and memory["m"].shape == g.shape else g.clone()
+        return memory["m"]
+
+    with pytest.raises(NoProof, match="outside"):
+        prove(stepping(update), "O(rows) x O(cols)")
+
+
+def test_eigenvectors_of_a_wide_gradient_are_not_determined() -> None:
+    def update(g: torch.Tensor, w: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
+        q = torch.linalg.eigh(g.mT @ g).eigenvectors
+        return (g @ q).sign() @ q.mT
+
+    with pytest.raises(NoProof, match="simple spectrum"):
+        prove(stepping(update), "Perm(rows) x O(cols)")
+
+
+def test_functions_of_eigenvalues_need_no_condition() -> None:
+    def update(g: torch.Tensor, w: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
+        values, q = torch.linalg.eigh(g.mT @ g)
+        return g @ (q * (values + 1e-3).rsqrt()) @ q.mT
+
+    assert prove(stepping(update), "O(rows) x O(cols)").conditions == ()
+
+
+def test_eps_added_to_every_entry_is_found() -> None:
+    def update(g: torch.Tensor, w: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
+        return g @ torch.linalg.inv(g.mT @ g + 1e-6)
+
+    with pytest.raises(NoProof):
+        prove(stepping(update), "O(rows) x O(cols)")
+    assert prove(stepping(update), "O(rows) x Perm(cols)").proofs
+
+
+def test_horizontality_follows_from_rotations() -> None:
+    workshop = Workshop(torch_optimizer("Muon", weight_decay=0.0), BUDGETS["quick"])
+    router = get_block("router")
+    assert workshop.prove("horizontality", router.action, router.shapes).proofs
+    decayed = Workshop(torch_optimizer("Muon", weight_decay=0.1), BUDGETS["quick"])
+    with pytest.raises(NoProof):
+        decayed.prove("horizontality", router.action, router.shapes)
+
+
+def test_heads_are_proved_with_and_without_splitting() -> None:
+    block = get_block("attention_qkv")
+
+    def per_head(g: torch.Tensor, w: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
+        heads = g.reshape(2, g.shape[0] // 2, g.shape[1])
+        return (heads / (1e-8 + heads.square().sum((1, 2), keepdim=True).sqrt())).reshape(g.shape)
+
+    assert Workshop(stepping(per_head), BUDGETS["quick"]).prove("equivariance", block.action, block.shapes).proofs
+    with pytest.raises(NoProof):
+        prove_on_rows(stepping(per_head))
+
+
+def prove_on_rows(candidate: Candidate) -> Proved:
+    block = get_block("attention_qkv")
+    return Workshop(candidate, BUDGETS["quick"]).prove("equivariance", parse_action("O(rows) x O(cols)"), block.shapes)
+
+
+def test_block_independence_is_dataflow() -> None:
+    assert Workshop(torch_optimizer("AdamW"), BUDGETS["quick"]).prove_independence().proofs
+
+    class Clipped(torch.optim.SGD):
+        @torch.no_grad()
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            grads = [p.grad for group in self.param_groups for p in group["params"]]
+            norm = torch.stack([g.norm() for g in grads]).norm()
+            for g in grads:
+                g.div_(norm)
+            super().step()
+
+    with pytest.raises(NoProof):
+        Workshop(Candidate("clipped", {}, lambda p: Clipped(p, lr=0.1)), BUDGETS["quick"]).prove_independence()
