@@ -28,6 +28,7 @@ from symcheck.trace.session import record
 
 EXACT = Arithmetic(promote=True)
 STRATUM_STEPS = 2
+UNIT_STEPS = 8
 STEPS = 3
 """Length of a traced run; one run for every set of axes is long, to pass warm-ups and switches."""
 CROSSINGS = 4
@@ -74,6 +75,7 @@ class Workshop:
         self.seed = seed
         self._traces: dict[Any, Trace | CandidateError] = {}
         self._bridges: dict[Any, Bridge] = {}
+        self._chiefs: dict[Any, Shapes] = {}
         self._bridged: Counter[str] = Counter()
 
     def prove(self, property: str, action: Action, block: Sequence[Shapes]) -> Proved:
@@ -176,9 +178,10 @@ class Workshop:
     ) -> tuple[Machine, list[Any]]:
         traces, keys = [], []
         refusal: CandidateError | None = None
-        for shapes, stratum, steps in [(pattern[0], ORDINARY, STEPS)] if ordinary else self._runs(pattern):
+        split = claimed is not None and claimed.splits is not None
+        for shapes, stratum, steps in [(pattern[0], ORDINARY, STEPS)] if ordinary else self._runs(pattern, split):
             splits = None
-            if claimed is not None and claimed.splits is not None and action is not None:
+            if split and action is not None:
                 splits = equivariance_claim(action, shapes).splits
             key = (shapes, splits, stratum, steps)
             trace = self._trace(key)
@@ -191,18 +194,20 @@ class Workshop:
             raise refusal or NoProof("no shape to trace")
         return machine_of(traces), keys
 
-    def _runs(self, pattern: Sequence[Shapes]) -> Iterator[tuple[Shapes, str, int]]:
+    def _runs(self, pattern: Sequence[Shapes], split: bool) -> Iterator[tuple[Shapes, str, int]]:
         """What to trace of shapes with the same axes: ordinary gradients on all of them, every stratum and the long
-        run on the first that is neither square nor a single row."""
+        run on one that is neither square nor a single row.
+
+        Programs have no sizes, so this chief shape may come from another block whose tensors have the same axes.
+        """
         oblong = [shapes for shapes in pattern if all(len(set(shape[-2:])) > 1 for shape in shapes)]
-        chief = min(oblong, key=_extent, default=pattern[0])
-        yield chief, ORDINARY, self.budget.long
+        chief = self._chiefs.setdefault((_mask(pattern[0]), split), min(oblong, key=_extent, default=pattern[0]))
+        unit = min(min(shape[-2:]) for shape in chief) < 2
+        yield chief, ORDINARY, UNIT_STEPS if unit else self.budget.long
         for shapes in pattern:
             yield shapes, ORDINARY, STEPS
-        if min(min(shape[-2:]) for shape in chief) < 2:
-            return
         for stratum in STRATA:
-            if stratum != ORDINARY:
+            if stratum != ORDINARY and not unit:
                 yield chief, stratum, STRATUM_STEPS
 
     def _trace(self, key: Any) -> Trace | CandidateError:
@@ -286,8 +291,12 @@ def _patterns(block: Sequence[Shapes]) -> list[list[Shapes]]:
     come first."""
     groups: dict[Any, list[Shapes]] = {}
     for shapes in block:
-        groups.setdefault(tuple(tuple(size > 1 for size in shape) for shape in shapes), []).append(shapes)
+        groups.setdefault(_mask(shapes), []).append(shapes)
     return sorted(groups.values(), key=lambda group: -sum(size > 1 for shape in group[0] for size in shape))
+
+
+def _mask(shapes: Shapes) -> tuple[tuple[bool, ...], ...]:
+    return tuple(tuple(size > 1 for size in shape) for shape in shapes)
 
 
 def _extent(shapes: Shapes) -> tuple[int, Shapes]:
@@ -313,7 +322,8 @@ def _finite(trace: Trace) -> bool:
 
 def _holds(condition: str, step: Step) -> bool:
     """Whether a side condition holds in one traced step, for all factorisations that it is about."""
-    op = {"simple spectrum": "eigh", "full rank": "qr"}.get(condition, "svd" if "singular" in condition else "")
+    op = {"simple": "eigh", "full": "qr"}.get(condition.split()[0], "")
+    op = "svd" if "singular" in condition else op
     if not any(line.op == op for line in step.program.lines):
         return True
     values = interpret(step.program, step.constants, step.inputs, step.sizes)
@@ -325,7 +335,7 @@ def _holds(condition: str, step: Step) -> bool:
 
 
 def _simple(condition: str, parts: Mapping[str, Any]) -> bool:
-    if condition == "full rank":
+    if condition.startswith("full rank"):
         diagonal = np.abs(np.diagonal(parts["r"], axis1=-2, axis2=-1))
         return bool((diagonal > GAP * max(diagonal.max(initial=0.0), 1e-300)).all())
     spectrum = np.sort(np.asarray(parts["values"] if "values" in parts else parts["s"]), axis=-1)
