@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import mpmath
@@ -160,7 +161,8 @@ def _each(
         except (ZeroDivisionError, ValueError, RuntimeError):
             continue
         for name, part in zip(result, parts, strict=True):
-            result[name][index] = part
+            largest = max((abs(x) for x in part.flat), default=mpf(0))
+            result[name][index] = _entrywise(partial(_settle, magnitude=largest), part)
     return result
 
 
