@@ -24,9 +24,15 @@ from symcheck.probe.nature import Nature, observe
 from symcheck.probe.trajectory import CandidateLike
 
 STEPS = 3
-"""Long enough for the state to matter, and for what a first step hides (a zero second moment, a warm-up)."""
+"""Long enough for the state to matter, and for what a first step hides (a zero second moment)."""
+LONG = 12
+"""Steps of the first trajectories, which go past a warm-up and a switch to another rule."""
+LONG_POINTS = 2
 OVERDETERMINED = 1.5
-"""Equations per unknown of ``gl(mn)``."""
+"""Equations per unknown of ``gl(mn)``, where a trajectory counts for no more than its different gradients."""
+REDRAWS = 2
+"""How many times as many points may be drawn as are needed: where the update has a kink nearby, there is no derivative.
+"""
 NULL = 4.0
 """A singular value up to this many errors is zero: the error is measured in a few random directions only, which can
 fall short of the truth by such a factor."""
@@ -68,12 +74,13 @@ class Algebra:
 
     @property
     def single(self) -> FloatArray | None:
-        """The one infinitesimal symmetry ``X`` of an axis, scaled to a largest entry of 1; None if there are others."""
+        """The one infinitesimal symmetry ``X`` of an axis, its (first) largest entry 1; None if there are others."""
         if len(self.basis) != 1 or self.where not in ("rows", "cols"):
             return None
         m, n = self.shape
         only = np.einsum("iaja->ij" if self.where == "rows" else "aiaj->ij", self.basis[0].reshape(m, n, m, n))
-        return np.asarray(only / only.flat[np.abs(only).argmax()])
+        # The entries of a rotation are equally large up to rounding: the first of them decides the sign.
+        return np.asarray(only / only.flat[np.argmax(np.abs(only) > (1 - _ANGLE) * np.abs(only).max())])
 
     def contains(self, span: FloatArray) -> bool:
         """Whether every matrix of ``span``, ``(k, mn, mn)``, lies in the algebra."""
@@ -99,10 +106,9 @@ def lie_algebra(
     shape: tuple[int, int] = (3, 4),
     *,
     nature: Nature | None = None,
-    steps: int = STEPS,
     seed: int = 0,
 ) -> Estimate:
-    """Estimate the symmetry algebra of ``candidate`` on matrices of ``shape`` from Jacobians of ``steps`` steps.
+    """Estimate the symmetry algebra of ``candidate`` on matrices of ``shape`` from Jacobians of whole trajectories.
 
     ``nature`` says in which arithmetic it is judged (its casts undone) and how much it rounds unseen; it is observed if
     it is not given. The error of the singular values is measured, not assumed: see ``Linearised.error``.
@@ -110,34 +116,41 @@ def lie_algebra(
     Raises:
         CandidateError: the candidate raised.
     """
-    count = int(np.ceil(OVERDETERMINED * shape[0] * shape[1] / steps))
-    points = random_points(shape, steps, count, seed)
+    needed = int(np.ceil(OVERDETERMINED * shape[0] * shape[1] / STEPS))
+    points = random_points(shape, STEPS, REDRAWS * needed, seed)
     if nature is None:
         nature = observe(candidate, points[0])
-    systems, squares = [], []
+    systems: list[FloatArray] = []
+    squares: list[float] = []
     for number, point in enumerate(points):
+        if len(systems) == needed:
+            break
         # Each point has its own random numbers: a symmetry of one draw is not one of the rule.
-        linear = Linearised(candidate, point, nature, seed + number)
+        length = LONG if len(systems) < LONG_POINTS else STEPS
+        linear = Linearised(candidate, point, nature, steps=length, seed=seed + number)
         if not np.isfinite(linear.value).all():
             return Estimate(shape, 0.0, {}, "the update is NaN or infinite")
         if not linear.value.any():
             continue
         jacobian = linear.jacobian()
+        error = linear.error(jacobian) * float(np.linalg.norm(linear.argument))
+        if error > RELEVANT and needed - len(systems) < len(points) - number:
+            continue
         systems.append(_system(linear, jacobian))
-        squares.append((linear.error(jacobian) * float(np.linalg.norm(linear.argument))) ** 2)
+        squares.append(error**2)
     if not systems:
-        return Estimate(shape, 0.0, {}, f"the update is zero in all of {steps} steps")
+        return Estimate(shape, 0.0, {}, f"the update is zero in all of {LONG} steps")
     # Every singular value is off by at most the norm of the error of the whole system (Weyl).
     error = float(np.sqrt(np.mean(squares)))
-    system = np.concatenate(systems) / np.sqrt(len(systems))
+    system = np.concatenate(systems) / np.sqrt(len(squares))
     return Estimate(shape, error, {where: _algebra(where, system, shape, error) for where in SUBSPACES})
 
 
 def _system(linear: Linearised, jacobian: FloatArray) -> FloatArray:
     """The matrix of ``A -> dF[A W, -A^T G] - A F``, ``(values, (mn)^2)``."""
-    size, steps = linear.entries, linear.point.steps
-    weights, *grads = linear.argument.reshape(1 + steps, size)
-    by_weights, *by_grads = np.split(jacobian, 1 + steps, axis=1)
+    size, steps = linear.entries, linear.steps
+    weights, *grads = linear.argument.reshape(-1, size)
+    by_weights, *by_grads = np.split(jacobian, len(linear.argument) // size, axis=1)
     residual = np.einsum("ka,b->kab", by_weights, weights)
     for grad, by_grad in zip(grads, by_grads, strict=True):
         residual -= np.einsum("kb,a->kab", by_grad, grad)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from groups import FAMILIES, get_block
-from symcheck.discover.algebra import STEPS, Estimate, embedded, lie_algebra
+from symcheck.discover.algebra import LONG, STEPS, Estimate, embedded, lie_algebra
 from symcheck.discover.character import Trait, characterise
 from symcheck.discover.generators import hints, random_points
 from symcheck.discover.jacobian import FloatArray
@@ -31,8 +31,6 @@ SHAPES = ((3, 4), (4, 3))
 """Where generators are tried and algebras estimated: a rule may treat wide and tall matrices differently."""
 FALLBACKS = ((2, 4), (4, 2), (4, 4))
 """The same for a candidate that takes neither, because it cuts an axis into halves say."""
-PATIENCE = 12
-"""Steps tried for a candidate that stands still in the first ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +166,7 @@ def _explore(
     lattice = search(expected, decide, proofs=proofs)
     if lattice.answers[0].verdict is Verdict.VACUOUS:
         return lattice, (), ()
-    estimates = tuple(lie_algebra(candidate, shape, nature=nature, steps=steps, seed=seed) for shape in shapes)
+    estimates = tuple(lie_algebra(candidate, shape, nature=nature, seed=seed) for shape in shapes)
     traits = characterise(Setting(candidate, nature, get_block(BLOCK), budget, seed))
     return lattice, estimates, traits
 
@@ -186,7 +184,7 @@ def _setting(candidate: ConfiguredCandidate, seed: int) -> tuple[list[tuple[int,
         if len(taken) == len(SHAPES):
             break
         try:
-            steps = run(candidate, random_points(shape, PATIENCE, 1, seed)[0], seed=seed)
+            steps = run(candidate, random_points(shape, LONG, 1, seed)[0], seed=seed)
         except CandidateError as error:
             failure = failure or error
             continue
@@ -195,7 +193,7 @@ def _setting(candidate: ConfiguredCandidate, seed: int) -> tuple[list[tuple[int,
     if not taken:
         assert failure is not None  # there are shapes to try
         raise failure
-    count = 0 if math.isinf(first) else STEPS if first <= STEPS else PATIENCE
+    count = 0 if math.isinf(first) else STEPS if first <= STEPS else LONG
     nature = observe(candidate, *(random_points(shape, count or STEPS, 1, seed)[0] for shape in taken))
     return taken, count, nature
 

@@ -27,7 +27,7 @@ def hints(
     Raises:
         CandidateError: the candidate raised.
     """
-    # Normal entries, unlike the dyadic ones of the strata, hide nothing that happens between multiples of 1/8.
+    # Entries that are not dyadic, unlike those of the strata, hide nothing that happens between multiples of 1/8.
     examples = [random_points(shape, steps, 1, seed)[0] for shape in shapes]
     found: dict[str, bool] = {}
     for atom in ATOMS:
@@ -43,11 +43,13 @@ def hints(
 
 
 def random_points(shape: tuple[int, int], steps: int, count: int, seed: int) -> list[Inputs]:
-    """``count`` trajectories of one matrix with standard normal entries."""
+    """``count`` trajectories of one matrix, entries of either sign and of size 1/2 to 2, away from a kink at 0."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw() -> tuple[torch.Tensor]:
-        return (torch.randn(shape, generator=generator, dtype=torch.float64),)
+        size = 2.0 ** (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1)
+        sign = 2.0 * torch.randint(2, shape, generator=generator) - 1
+        return (sign * size,)
 
     return [Inputs(draw(), tuple(draw() for _ in range(steps))) for _ in range(count)]
 

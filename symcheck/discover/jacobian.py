@@ -19,20 +19,24 @@ PROBES = 4
 class Linearised:
     """The displacements of a single matrix as a function of its weights and gradients, and the derivative at a point.
 
-    The argument is the vector of all input entries, weights first; the value that of all displacements, each step
-    divided by its size at the point. Derivatives are central differences, extrapolated once (Richardson), with a step
-    of the fifth root of the rounding ``u``, where truncation ``h^4`` and rounding ``u / h`` balance.
+    The gradients of the point repeat in turn until there are ``steps`` of them. The argument is the vector of all
+    entries of the point, weights first; the value that of all displacements, each step divided by its size at the
+    point. Derivatives are central differences, extrapolated once (Richardson), with a step of the fifth root of the
+    rounding ``u``, where truncation ``h^4`` and rounding ``u / h`` balance.
 
     Raises:
         CandidateError: the candidate raised, here or later.
     """
 
-    def __init__(self, candidate: CandidateLike, point: Inputs, nature: Nature, seed: int) -> None:
+    def __init__(
+        self, candidate: CandidateLike, point: Inputs, nature: Nature, *, steps: int | None = None, seed: int = 0
+    ) -> None:
         self.candidate, self.point, self.arithmetic, self.seed = candidate, point, nature.arithmetic, seed
+        self.steps = point.steps if steps is None else steps
         self.entries = point.weights[0].numel()
         self.argument = np.concatenate([_flat(step[0]) for step in (point.weights, *point.grads)])
         raw = self._run(self.argument)
-        self.sizes = np.linalg.norm(raw.reshape(point.steps, -1), axis=1)
+        self.sizes = np.linalg.norm(raw.reshape(self.steps, -1), axis=1)
         self.value = self._scaled(raw)
         moving = self.sizes[self.sizes > 0]
         # Displacements are read off as differences of weights, which were rounded when the step was added.
@@ -73,12 +77,13 @@ class Linearised:
     def _run(self, argument: FloatArray) -> FloatArray:
         shape = self.point.weights[0].shape
         parts = [torch.from_numpy(part.copy()).reshape(shape) for part in np.split(argument, 1 + self.point.steps)]
-        inputs = Inputs((parts[0],), tuple((grad,) for grad in parts[1:]))
+        grads = tuple((parts[1 + step % self.point.steps],) for step in range(self.steps))
+        inputs = Inputs((parts[0],), grads)
         return np.concatenate([_flat(step[0]) for step in run(self.candidate, inputs, self.arithmetic, seed=self.seed)])
 
     def _scaled(self, raw: FloatArray) -> FloatArray:
         # A step that does not move gives no equations; all others count alike.
-        rows = raw.reshape(self.point.steps, -1)
+        rows = raw.reshape(self.steps, -1)
         return np.asarray((rows / np.where(self.sizes > 0, self.sizes, 1.0)[:, None]).ravel())
 
 
