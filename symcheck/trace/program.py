@@ -121,6 +121,18 @@ class Trace:
     unsupported: Unsupported | None = None
 
 
+def live_lines(lines: Sequence[Line], roots: Sequence[int]) -> list[int]:
+    """The numbers of the lines that ``roots`` depend on, and of all inputs, in order."""
+    live = {number for number, line in enumerate(lines) if line.op == "input"}
+    waiting = list(roots)
+    while waiting:
+        number = waiting.pop()
+        if number not in live:
+            live.add(number)
+            waiting.extend(lines[number].operands)
+    return sorted(live)
+
+
 def with_common_numbers(programs: Sequence[Program]) -> Program:
     """One program for several runs of the same path: numbers that differ between them lose their value.
 

@@ -13,12 +13,13 @@ import torch
 from symcheck.probe.arithmetic import PLAIN, Arithmetic, Census, thread_watch
 from symcheck.probe.trajectory import CandidateLike, Inputs, build, seed_everything, take_step
 from symcheck.trace import storage as memory
-from symcheck.trace.builder import Builder, NotInVocabulary, Sym
+from symcheck.trace.builder import NotInVocabulary, Sym
 from symcheck.trace.escapes import EscapeWatch, unseen_by_modes
 from symcheck.trace.geometry import Dims
-from symcheck.trace.program import Line, Program, Step, Trace
+from symcheck.trace.program import Line, Program, Step, Trace, live_lines
 from symcheck.trace.recorder import Recorder
 from symcheck.trace.slots import tensors_of
+from symcheck.trace.unstack import unstack
 
 Splits = Sequence[Sequence[Sequence[int]]]
 """For every tensor of the block and each of its axes the sizes of the program axes that make it up."""
@@ -178,7 +179,7 @@ def _numbers(tensor: torch.Tensor, value: Sym) -> Any:
 def _step(recorder: Recorder, outputs: dict[str, _Kept], inputs: dict[str, Any]) -> Step:
     builder = recorder.builder
     roots = {name: kept.value.line for name, kept in outputs.items()}
-    live = _live(builder, [*roots.values(), *recorder.leaks])
+    live = live_lines(builder.lines, [*roots.values(), *recorder.leaks])
     new = {old: number for number, old in enumerate(live)}
     lines: list[Line] = []
     for old in live:
@@ -193,23 +194,13 @@ def _step(recorder: Recorder, outputs: dict[str, _Kept], inputs: dict[str, Any])
         {name: new[line] for name, line in roots.items()},
         tuple(sorted({new[at] for at in recorder.leaks})),
     )
+    constants = {new[old]: value for old, value in builder.constants.items() if old in new}
+    program, sizes, constants = unstack(program, [builder.sizes[old] for old in live], constants)
     return Step(
         program=program,
-        constants={new[old]: value for old, value in builder.constants.items() if old in new},
+        constants=constants,
         inputs=inputs,
         outputs={name: kept.numbers for name, kept in outputs.items()},
-        sizes=[builder.sizes[old] for old in live],
+        sizes=sizes,
         casts=tuple(sorted(recorder.casts)),
     )
-
-
-def _live(builder: Builder, roots: Sequence[int]) -> list[int]:
-    """The lines that ``roots`` depend on, and all inputs, in order."""
-    live = {number for number, line in enumerate(builder.lines) if line.op == "input"}
-    waiting = list(roots)
-    while waiting:
-        number = waiting.pop()
-        if number not in live:
-            live.add(number)
-            waiting.extend(builder.lines[number].operands)
-    return sorted(live)
