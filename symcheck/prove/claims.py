@@ -65,7 +65,7 @@ def equivariance_claim(action: Action, shapes: Shapes) -> ClaimedAction:
                 sizes.append((blocks, shape[position] // blocks))
                 cut = True
             else:
-                sub = _positions(factor.axis, len(shape)).index(position) if factor.axis == "entries" else 0
+                sub = sum(size > 1 for size in shape[:position]) if factor.axis == "entries" else 0
                 axes.append(None if own is None else [own, sub, power])
                 sizes.append((shape[position],))
         flat = [size for split in sizes for size in split]

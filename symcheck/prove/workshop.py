@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -122,7 +123,7 @@ class Workshop:
         runs: list[Any] = []
         refusal: CandidateError | None = None
         conditions: tuple[str, ...] = ()
-        for pattern in _patterns(block):
+        for pattern in self._patterns(property, action, block):
             if property != "equivariance" and min(min(shape) for shape in pattern[0]) < 2:
                 continue  # a single row has no shift to speak of
             try:
@@ -155,6 +156,22 @@ class Workshop:
         if property == "equivariance":
             return equivariance_claim(action, shapes)
         return ClaimedAction({"property": property, "tensors": 1}, None)
+
+    def _patterns(self, property: str, action: Action, block: Sequence[Shapes]) -> list[list[Shapes]]:
+        """The shapes of a block, grouped by their claim, which knows the axes longer than one: each group has programs
+        of its own. Those with most axes come first."""
+        groups: dict[str, list[Shapes]] = {}
+        for shapes in block:
+            claim = self._claim(property, action, shapes).claim
+            groups.setdefault(json.dumps([claim, _mask(shapes)]), []).append(shapes)
+
+        def axes(group: list[Shapes]) -> int:
+            splits = self._claim(property, action, group[0]).splits
+            if splits is None:
+                return sum(map(sum, _mask(group[0])))
+            return sum(len(axis) for tensor in splits for axis in tensor)
+
+        return sorted(groups.values(), key=axes, reverse=True)
 
     def _by_reflection(self, block: Sequence[Shapes], reason: NoProof) -> Proved:
         """Horizontality as a corollary. ``H = I - (2/m) 1 1^T`` is orthogonal, fixes every gradient with ``1^T G = 0``
@@ -201,7 +218,9 @@ class Workshop:
         Programs have no sizes, so this chief shape may come from another block whose tensors have the same axes.
         """
         oblong = [shapes for shapes in pattern if all(len(set(shape[-2:])) > 1 for shape in shapes)]
-        chief = self._chiefs.setdefault((_mask(pattern[0]), split), min(oblong, key=_extent, default=pattern[0]))
+        chief = self._chiefs.setdefault(
+            (_mask(pattern[0]), pattern[0] if split else None), min(oblong, key=_extent, default=pattern[0])
+        )
         unit = min(min(shape[-2:]) for shape in chief) < 2
         yield chief, ORDINARY, UNIT_STEPS if unit else self.budget.long
         for shapes in pattern:
@@ -284,15 +303,6 @@ class Workshop:
                 if not all(_holds(condition, step) for step in trace.steps):
                     return condition
         return ""
-
-
-def _patterns(block: Sequence[Shapes]) -> list[list[Shapes]]:
-    """The shapes of a block, grouped by which axes are longer than one: each group has programs of its own. Full ones
-    come first."""
-    groups: dict[Any, list[Shapes]] = {}
-    for shapes in block:
-        groups.setdefault(_mask(shapes), []).append(shapes)
-    return sorted(groups.values(), key=lambda group: -sum(size > 1 for shape in group[0] for size in shape))
 
 
 def _mask(shapes: Shapes) -> tuple[tuple[bool, ...], ...]:
