@@ -60,7 +60,7 @@ class Context:
 
     def flags(self, label: Label) -> tuple[int, int, int]:
         """Whether the variable of a ``vec`` permutes, reflects, scales; (0, 0, 0) for a linear class."""
-        return MONOMIAL.get(self.of(label).kind, (0, 0, 0))
+        return MONOMIAL.get(self.of(label).kind, (0, 0, 0)) if label[0] == "vec" else (0, 0, 0)
 
     def linear(self, label: Label) -> bool:
         """Whether the label belongs to a variable that mixes entries."""
@@ -160,11 +160,10 @@ class Context:
         """Whether the sum over an index with this label is invariant."""
         if label[0] != "vec":
             return label != ISO
-        if self.linear(label):
-            return (label[3] == 2 or self.of(label).kind == "stab1") and (
-                self.of(label).kind != "block" or label[2] != LOOSE
-            )
-        return label[3] == 0 and label[4] == 0
+        kind, sub, k, e = self.of(label).kind, *label[2:]
+        if kind in LINEAR:
+            return kind == "stab1" or (k == 2 and not (kind == "block" and sub == LOOSE))
+        return not k and not e
 
     def through(self, law: Law, parity: str, degree: Fraction | None, only: Iterable[int] | None = None) -> Law:
         """The law after an elementwise function of this parity and degree (on the axes ``only``)."""
@@ -212,6 +211,12 @@ def merge(laws: Sequence[Law]) -> Law:
     for law in laws[1:]:
         axes = tuple(map(merge_eigen, axes, law.axes))
     return Law(axes, laws[0].scalars)
+
+
+def common_zero(laws: Sequence[Law]) -> Law:
+    """The law of what is zero if all these values are."""
+    merge(laws)
+    return zero(len(laws[0].axes))
 
 
 def weaker(context: Context, law: Law, to: Law) -> bool:

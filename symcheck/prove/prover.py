@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-from symcheck.kernel.axioms import HASH
-from symcheck.kernel.check import SCHEMA, Claim, check
+from symcheck.kernel.axioms import CONDITIONS, HASH
+from symcheck.kernel.check import SCHEMA, Claim, check, subject
 from symcheck.kernel.document import Decline, Reject, load
 from symcheck.kernel.laws import EIGEN, FREE, INV, ISO, Context, Law, Variable
 from symcheck.kernel.linear import FREE_OF, INFERENCE, implies, outputs
-from symcheck.kernel.rules import CONDITIONS
 from symcheck.kernel.rules import Line as KernelLine
 from symcheck.prove.errors import NoProof
 from symcheck.prove.infer import GAUGES, Inference, certificate_attributes, describe, law_json, widen
@@ -266,6 +265,7 @@ def _document(
     return {
         "schema": SCHEMA,
         "axioms": HASH,
+        "subject": subject(dict(claim), edges),
         "claim": dict(claim),
         "conditions": conditions,
         "nodes": nodes,
