@@ -19,6 +19,7 @@ from symcheck.trace.geometry import Dims
 from symcheck.trace.program import Line, Program, Step, Trace, live_lines
 from symcheck.trace.recorder import Recorder
 from symcheck.trace.slots import tensors_of
+from symcheck.trace.transposes import inline_transposes
 from symcheck.trace.unstack import unstack
 
 Splits = Sequence[Sequence[Sequence[int]]]
@@ -196,6 +197,7 @@ def _step(recorder: Recorder, outputs: dict[str, _Kept], inputs: dict[str, Any])
     )
     constants = {new[old]: value for old, value in builder.constants.items() if old in new}
     program, sizes, constants = unstack(program, [builder.sizes[old] for old in live], constants)
+    program, sizes, constants = inline_transposes(program, sizes, constants)
     return Step(
         program=program,
         constants=constants,
