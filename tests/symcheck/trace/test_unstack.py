@@ -269,6 +269,18 @@ def test_any_axis_may_be_the_stack(dim: int) -> None:
     assert stacks(new) == 0
 
 
+@pytest.mark.parametrize("fn", ["max", "sort"])
+def test_the_stack_moves_up_when_axes_before_it_go(fn: str) -> None:
+    s = Sketch(3)
+    x = s.stack(s.tensors, 2)
+    attributes = {"fn": fn, "axes": [0]}
+    kept = (SHAPE[1], 3, *((SHAPE[0],) if fn == "sort" else ()))
+    line = s.builder.emit("symmetric", (x.line,), kept, attributes)
+    x = Sym(line, tuple((size,) for size in kept), x.dtype)
+    _, new = s.check({f"weight:{index}": s.pick(x, 1, index) for index in range(3)})
+    assert stacks(new) == 0
+
+
 def test_several_axes_are_listed_with_the_stack() -> None:
     s = Sketch(2)
     x = s.builder.scale(s.stack(s.tensors), 2)
@@ -286,6 +298,7 @@ def test_slices_that_are_not_cut_along_the_stack_stay() -> None:
     merged = s.builder.merge(x.with_dims([(2, m), (n,)]), 0)
     program, new = s.check({"weight:0": merged})
     assert stacks(program) == stacks(new) == 1
+    assert max(len(line.operands) for line in new.lines) == 2  # and not as many as there are rows
 
 
 def test_a_state_that_is_a_stack_stays_one() -> None:
