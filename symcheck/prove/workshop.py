@@ -148,9 +148,8 @@ class Workshop:
         machine, _ = self._machine(pattern[:1], claimed, action, ordinary=True)
         prove(machine, claimed.claim)
         machine, keys = self._machine(pattern, claimed, action)
-        proof = prove(machine, claimed.claim, self._bridge(keys))
-        self._conditions_hold(proof, keys)
-        return proof, keys
+        self._conditions_hold(prove(machine, claimed.claim), keys)
+        return prove(machine, claimed.claim, self._bridge(keys)), keys
 
     def _claim(self, property: str, action: Action, shapes: Shapes) -> ClaimedAction:
         if property == "equivariance":
