@@ -194,7 +194,8 @@ class Workshop:
     ) -> tuple[Machine, list[Any]]:
         traces, keys = [], []
         refusal: CandidateError | None = None
-        split = claimed is not None and claimed.splits is not None
+        # How heads are cut belongs to the claim; whole tensors are the same for all claims.
+        split = json.dumps(claimed.claim) if claimed is not None and claimed.splits is not None else ""
         for shapes, stratum, steps in [(pattern[0], ORDINARY, STEPS)] if ordinary else self._runs(pattern, split):
             splits = None
             if split and action is not None:
@@ -210,16 +211,14 @@ class Workshop:
             raise refusal or NoProof("no shape to trace")
         return machine_of(traces), keys
 
-    def _runs(self, pattern: Sequence[Shapes], split: bool) -> Iterator[tuple[Shapes, str, int]]:
+    def _runs(self, pattern: Sequence[Shapes], split: str) -> Iterator[tuple[Shapes, str, int]]:
         """What to trace of shapes with the same axes: ordinary gradients on all of them, every stratum and the long
         run on one that is neither square nor a single row.
 
         Programs have no sizes, so this chief shape may come from another block whose tensors have the same axes.
         """
         oblong = [shapes for shapes in pattern if all(len(set(shape[-2:])) > 1 for shape in shapes)]
-        chief = self._chiefs.setdefault(
-            (_mask(pattern[0]), pattern[0] if split else None), min(oblong, key=_extent, default=pattern[0])
-        )
+        chief = self._chiefs.setdefault((_mask(pattern[0]), split), min(oblong, key=_extent, default=pattern[0]))
         unit = min(min(shape[-2:]) for shape in chief) < 2
         yield chief, ORDINARY, UNIT_STEPS if unit else self.budget.long
         for shapes in pattern:

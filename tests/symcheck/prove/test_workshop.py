@@ -88,7 +88,7 @@ def test_a_decision_on_one_entry_is_no_proof() -> None:
     def update(g: torch.Tensor, w: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
         return g * (2.0 if g[0, 0].item() > 1e9 else 1.0)
 
-    with pytest.raises(NoProof, match="leaves torch|take"):
+    with pytest.raises(NoProof, match=r"leaves torch|take"):
         prove(stepping(update), "Perm(rows) x O(cols)")
 
 
