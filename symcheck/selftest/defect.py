@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from mpmath import mp, mpf
 
+from symcheck.kernel.axioms import CONDITIONS
 from symcheck.selftest.programs import RandomProgram, random_program
 from symcheck.trace.exact import DIGITS, exact_array, interpret_exact
 from symcheck.trace.interpret import Value, interpret
@@ -210,29 +211,27 @@ def _run(source: RandomProgram, weight: Array, grads: Sequence[Array], interpret
         present = {name: values[line] for name, line in sized.program.outputs.items()}
         run.weights.append(np.asarray(present["weight:0"]))
         run.leaks += [np.asarray(values[line]) for line in sized.program.leaks]
-        for value in values:
-            _inspect(value, run)
+        for line, value in zip(sized.program.lines, values, strict=True):
+            parts = value if isinstance(value, dict) else {"": value}
+            _inspect(parts, run)
+            run.violated |= {text for (op, kind), text in CONDITIONS.items() if op == line.op and _open(kind, parts)}
     return run
 
 
-def _inspect(value: Value, run: _Run) -> None:
-    parts = value if isinstance(value, dict) else {"": value}
+def _inspect(parts: Mapping[str, Array], run: _Run) -> None:
     for part in parts.values():
         if part.dtype == object:
             run.finite = run.finite and all(map(mp.isfinite, part.flat))
         else:
             run.finite = run.finite and bool(np.isfinite(part).all())
-    if "values" in parts and any(np.diff(parts["values"]) == 0):
-        run.violated.add("simple spectrum")
-    if "s" in parts:
-        if parts["s"][-1] == 0:
-            run.violated |= {"non-zero singular values", "simple non-zero singular values"}
-        if any(np.diff(parts["s"]) == 0):
-            run.violated.add("simple non-zero singular values")
-    if "r" in parts:
-        pivots = [abs(entry) for entry in np.diagonal(parts["r"])]
-        if min(pivots) <= EQUAL * max(pivots):
-            run.violated |= {"full rank", "independent leading columns"}
+
+
+def _open(kind: str, parts: Mapping[str, Array]) -> bool:
+    """Whether a factor is determined by less than a gauge of this class. Where Cholesky's does not exist it is NaN."""
+    pivots = [abs(entry) for entry in np.diagonal(parts["r"])] if "r" in parts else [1]
+    repeated = [part for name, part in parts.items() if name in ("values", "s") and any(np.diff(part) == 0)]
+    singular = "s" in parts and parts["s"][-1] == 0
+    return singular or min(pivots) <= EQUAL * max(pivots) or (kind == "sign" and bool(repeated))
 
 
 def _gap(ours: Sequence[Array], theirs: Sequence[Array]) -> Any:
@@ -301,6 +300,8 @@ class Examiner:
                 yield from self._compare(number, symmetry.element(m, n, rng), conditions)
 
     def _compare(self, number: int, element: Element, conditions: Sequence[str]) -> Iterator[Defect]:
+        if unknown := set(conditions).difference(CONDITIONS.values()):
+            raise ValueError(f"unknown conditions {sorted(unknown)}: known are {sorted(CONDITIONS.values())}")
         inputs = self.inputs[number]
         weight, *grads = (_as_fractions(x) for x in (inputs.weight, *inputs.grads))
 
