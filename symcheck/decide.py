@@ -95,7 +95,7 @@ class _Decider:
         contract = question.property in CONTRACTS
         block = get_block("matrix" if contract else question.block)
         action = block.action if contract else parse_action(question.action)
-        shapes = tuple(shapes for shapes in block.shapes if _fits(question, shapes))
+        shapes = tuple(shapes for shapes in question.shapes or block.shapes if _fits(question, shapes))
         key = (question.property, str(action), shapes)
         if key not in self.known:
             try:

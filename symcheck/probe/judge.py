@@ -58,7 +58,7 @@ class Judge:
             return self._contract(question)
         block = get_block(question.block)
         action = parse_action(question.action)
-        shapes = tuple(s for s in block.shapes if _fits(action, s))
+        shapes = tuple(s for s in question.shapes or block.shapes if _fits(action, s))
         asked = Property(
             question.property, action, centred=block.centred_gradients or question.property == "horizontality"
         )

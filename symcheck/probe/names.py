@@ -64,11 +64,12 @@ BUDGETS: Mapping[str, Budget] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Question:
-    """Does the candidate have ``property`` on ``block`` under ``action``?"""
+    """Does the candidate have ``property`` on ``block`` under ``action``, on its shapes or on these ``shapes``?"""
 
     block: str
     property: str
     action: str
+    shapes: tuple[tuple[tuple[int, ...], ...], ...] | None = None
 
 
 def plan(
