@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from groups import Action
     from reference import Traits
 
+PROVED = Expectation(Verdict.PROVED)
 SUPPORTED = Expectation(Verdict.SUPPORTED)
 
 KEPT_CONTRACTS = ("purity", "block_independence", "checkpoint")
@@ -144,7 +145,7 @@ def derived_claim(
             if refused:
                 expectations[name, key] = Expectation(Verdict.DECLINED, f"takes no parameter with {min(refused)} axes")
             else:
-                expectations[name, key] = SUPPORTED if holds else Expectation(Verdict.REFUTED, why)
+                expectations[name, key] = PROVED if holds else Expectation(Verdict.REFUTED, why)
     return Claim(symmetry=symmetry, degree=traits.degree, expectations=expectations)
 
 

@@ -16,7 +16,7 @@ from symcheck.result import Verdict
 # `supported`; once certificates exist it must be met by `proved` alone. A negative claim is met by nothing weaker
 # than a witness, or the expectation would never notice that the defect is gone.
 _MET_BY: Mapping[Verdict, frozenset[Verdict]] = {
-    Verdict.PROVED: frozenset({Verdict.PROVED, Verdict.SUPPORTED}),
+    Verdict.PROVED: frozenset({Verdict.PROVED}),
     Verdict.SUPPORTED: frozenset({Verdict.PROVED, Verdict.SUPPORTED}),
     Verdict.REFUTED: frozenset({Verdict.REFUTED}),
     Verdict.VACUOUS: frozenset({Verdict.VACUOUS}),
