@@ -10,59 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sympy import Integer
+
 from symcheck.kernel.axioms import AXIOMS
 from symcheck.prove.fold import LEAVES, Flow, Loop, loops
 from symcheck.prove.formula import FACTORISATIONS, Formulas
 from symcheck.prove.layout import as_latex, as_text
 from symcheck.prove.naming import Names, numbers_in, rename, symbols_in
-from symcheck.prove.notation import DiagMatrix, Expression, MatrixSymbol, product, transpose, without
+from symcheck.prove.notation import DiagMatrix, Expression, MatrixSymbol, Transpose, match, product, transpose, without
+from symcheck.prove.page import Repetition, Row, Section, rows_of
 from symcheck.prove.ranks import ranks_of
 from symcheck.prove.statement import Statement
-
-
-@dataclass(frozen=True)
-class Row:
-    """One definition: ``left = right``, the image of what it defines, and the axioms that give it.
-
-    ``images`` are pairs of a symbol and its image, an expression or words; ``number`` counts the rows of a derivation.
-    """
-
-    left: Expression
-    right: Expression | str
-    images: tuple[tuple[Expression, Expression | str], ...]
-    axioms: tuple[str, ...]
-    number: int = 0
-
-
-@dataclass(frozen=True)
-class Repetition:
-    """A folded loop: its rows hold for every ``k`` from 0 to ``count - 1``.
-
-    ``start`` and ``end`` are pairs of equal symbols before and after it; ``numbers`` lists the value that each letter
-    takes in every repetition (None: may depend on the step).
-    """
-
-    count: int
-    start: tuple[tuple[Expression, Expression], ...]
-    rows: tuple[Row, ...]
-    numbers: tuple[tuple[Expression, tuple[Expression, ...] | None], ...]
-
-
-@dataclass(frozen=True)
-class Section:
-    """One path through a step: its rows, and the values that decide about control flow.
-
-    ``constants`` are the numbers without a known value; ``gauges`` the freedom of factorisations, with its class and the
-    column of eigenvalues or singular values. ``same_as`` is an earlier section with the same rows once the given symbols
-    are zero; the rows are then not repeated.
-    """
-
-    title: str
-    items: tuple[Row | Repetition, ...]
-    leaks: tuple[tuple[Expression, str], ...]
-    constants: tuple[Expression, ...] = ()
-    gauges: tuple[tuple[Expression, str, Expression | None], ...] = ()
-    same_as: tuple[int, tuple[Expression, ...]] | None = None
+from symcheck.prove.transform import Image
 
 
 @dataclass(frozen=True)
@@ -92,13 +51,15 @@ def explain(certificate: Mapping[str, Any]) -> Derivation:
     used: dict[str, None] = {}
     for edge in sorted(certificate["edges"], key=statement.order):
         section = _Reader(statement, edge).section()
+        again = sum(other.title.startswith(section.title) for other in sections)
+        section = replace(section, title=f"{section.title}, path {again + 1}") if again else section
         same = _same(statement, sections, section, edge)
         if same is not None:
             sections.append(replace(section, items=(), same_as=same))
             continue
         items, count = _numbered(section.items, count)
         sections.append(replace(section, items=items))
-        for row in _rows(items):
+        for row in rows_of(items):
             used.update(dict.fromkeys(row.axioms))
     said = {name: says for name, says, _ in AXIOMS}
     axioms = tuple((name, said.get(name, "")) for name in said if name in used)
@@ -107,27 +68,35 @@ def explain(certificate: Mapping[str, Any]) -> Derivation:
 
 def _same(
     statement: Statement, earlier: Sequence[Section], section: Section, edge: Mapping[str, Any]
-) -> tuple[int, tuple[Expression, ...]] | None:
-    """The earlier section that has the rows of this one, and the state tensors that are zero here."""
+) -> tuple[int, tuple[tuple[Expression, Expression], ...]] | None:
+    """The earlier section that has the rows of this one, and what must be put into it: zeros for state tensors that do
+    not exist yet, and the values of numbers."""
     here = statement.nodes[edge["source"]]["laws"]
     absent = [path for path in statement.names if path.startswith("state:") and path not in here]
     for place, other in enumerate(earlier):
-        for zeros in ([], absent):
+        for zeros in ([], absent) if other.same_as is None else ():
             names = frozenset(statement.names[path] for path in zeros)
-            if other.same_as is None and _content(other, names) == _content(section, frozenset()):
-                return place, tuple(statement.symbol(path) for path in zeros)
+            values: dict[Expression, Expression] = {}
+            if _alike(other, section, names, values):
+                put = [(statement.symbol(path), Integer(0)) for path in zeros]
+                put += [(symbol, value) for symbol, value in values.items() if symbol != value]
+                return place, tuple(put)
     return None
 
 
-def _content(section: Section, zeros: frozenset[str]) -> Any:
-    return [
-        (row.left, row.right if isinstance(row.right, str) else without(row.right, zeros), row.images)
-        for row in _rows(section.items)
-    ]
-
-
-def _rows(items: Sequence[Row | Repetition]) -> list[Row]:
-    return [row for item in items for row in (item.rows if isinstance(item, Repetition) else (item,))]
+def _alike(one: Section, two: Section, zeros: frozenset[str], values: dict[Expression, Expression]) -> bool:
+    """Whether two sections have the same rows, once symbols are zero and numbers (added to ``values``) are put in."""
+    if [len(getattr(item, "rows", ())) for item in one.items] != [len(getattr(item, "rows", ())) for item in two.items]:
+        return False
+    for a, b in zip(rows_of(one.items), rows_of(two.items), strict=True):
+        if (a.left, a.images) != (b.left, b.images) or isinstance(a.right, str) != isinstance(b.right, str):
+            return False
+        if isinstance(a.right, str):
+            if a.right != b.right:
+                return False
+        elif not match(without(a.right, zeros), b.right, frozenset(one.constants), values):
+            return False
+    return [getattr(item, "numbers", ()) for item in one.items] == [getattr(item, "numbers", ()) for item in two.items]
 
 
 def _numbered(items: Sequence[Row | Repetition], count: int) -> tuple[tuple[Row | Repetition, ...], int]:
@@ -177,6 +146,8 @@ class _Reader:
             elif self._has_row(line):
                 items.append(self._row(line, self.names.symbols))
         items += self._plain_outputs()
+        if all(isinstance(item, Row) and not isinstance(item.right, str) and self._keeps(item) for item in items):
+            items = []
         leaks = tuple(
             dict.fromkeys((self._named(self.formulas.value(leak)), self._leak(leak)) for leak in self.edge["leaks"])
         )
@@ -184,8 +155,8 @@ class _Reader:
 
     def _constants(self, items: Sequence[Row | Repetition]) -> tuple[Expression, ...]:
         names = set(self.names.constants.values())
-        found = [s for row in _rows(items) if not isinstance(row.right, str) for s in symbols_in(row.right)]
-        return tuple(dict.fromkeys(s for s in found if s.name in names))
+        found = [s for row in rows_of(items) if not isinstance(row.right, str) for s in symbols_in(row.right)]
+        return tuple(sorted({s for s in found if s.name in names}, key=lambda symbol: symbol.name))
 
     def _gauges(self) -> tuple[tuple[Expression, str, Expression | None], ...]:
         """What the transformation leaves open in factorisations."""
@@ -196,7 +167,8 @@ class _Reader:
                 parts = [n for n in self.flow.order if self._is_part(n, line)]
                 values = [n for n in parts if self.lines[n]["at"]["part"] in ("values", "s")]
                 column = self._named(self.formulas.symbol(values[0], self.formulas.index(parts[0]))) if values else None
-                result.append((self.motions.acting(gauge["name"], 1), gauge["class"], column))
+                kind = "loose" if self.lines[line]["op"] == "svd" and gauge["class"] == "block" else gauge["class"]
+                result.append((self.motions.acting(gauge["name"], 1), kind, column))
         return tuple(result)
 
     def _named(self, expression: Expression) -> Expression:
@@ -267,8 +239,8 @@ class _Reader:
         pairs = tuple((self.names.final(a), self.names.final(b)) for a, b in start)
         return Repetition(loop.repeats, pairs, tuple(rows), tuple(shown.items()))
 
-    def _image(self, symbol: Expression, law: Any) -> tuple[Expression, Expression | str]:
-        return symbol, self.motions.image(symbol, law)
+    def _image(self, symbol: Expression, law: Any) -> tuple[Expression, Image]:
+        return (symbol.arg if isinstance(symbol, Transpose) else symbol), self.motions.image(symbol, law)
 
     def _axioms(self, line: int) -> tuple[str, ...]:
         """The axioms of a line and of the unnamed lines it is written with, in the order of their use."""
@@ -285,6 +257,11 @@ class _Reader:
         quiet = {"round", "coerce", "contract-monomial"} if len(set(found)) > 1 else set()
         loud = [name for name in dict.fromkeys(reversed(found)) if name not in quiet]
         return tuple(loud or dict.fromkeys(found))
+
+    @staticmethod
+    def _keeps(row: Row) -> bool:
+        """Whether a row says that an output is the input that it replaces."""
+        return getattr(row.left, "name", "").replace("'", "") == getattr(row.right, "name", None)
 
     def _plain_outputs(self) -> list[Row]:
         """Outputs that are an input, a constant, or another output."""

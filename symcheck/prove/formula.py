@@ -19,6 +19,7 @@ from symcheck.prove.notation import (
     MatAdd,
     MatrixSymbol,
     ScalarOf,
+    Transpose,
     ZeroMatrix,
     constant,
     is_array,
@@ -116,7 +117,7 @@ class Formulas:
         if data["op"] == "contract":
             return self._batch(line) is not None
         if data["op"] in ("along", "symmetric", "expand"):
-            return max([*ranks, self.ranks[line]]) <= 2
+            return all(rank <= 2 for rank in (*ranks, self.ranks[line]))
         return True
 
     def _batch(self, line: int) -> int | None:
@@ -140,7 +141,11 @@ class Formulas:
         """The symbol of a named line, at the given leading index."""
         name = f"v{line}" + (f"|{','.join(index)}" if index else "")
         shape = self._shape(line, index)
-        return Symbol(name) if shape is None else MatrixSymbol(name, *shape)
+        if shape is None:
+            return Symbol(name)
+        if self.lines[line]["op"] == "part" and self.lines[line]["at"]["part"] == "vh":
+            return Transpose(MatrixSymbol(name, *shape[::-1]))  # X = U diag(s) V^T
+        return MatrixSymbol(name, *shape)
 
     def _shape(self, line: int, index: Index) -> tuple[Expr, Expr] | None:
         sizes = self.sizes[line][len(index) :]

@@ -7,14 +7,13 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sympy import Integer
-
 from symcheck.prove.notation import DiagMatrix
+from symcheck.prove.page import Repetition, Row, Section, rows_of
 from symcheck.prove.printer import Printer
 from symcheck.prove.statement import PROPERTIES, Phrase
 
 if TYPE_CHECKING:
-    from symcheck.prove.derivation import Derivation, Repetition, Row, Section
+    from symcheck.prove.derivation import Derivation
 
 CONVENTION = (
     "Functions, the products ∘ and ⊘ (division) and added numbers act entry by entry; ′ marks values after the step; "
@@ -23,6 +22,8 @@ CONVENTION = (
 DECISIONS = (
     "Python's decisions, and all constants, are functions of shapes, of the step count and of values that leave torch"
 )
+
+NOTHING = "Weights and state stay as they are."
 
 
 def _length(text: str) -> int:
@@ -62,15 +63,16 @@ class _Page:
         statement = self.statement
         if statement.property != "equivariance":
             return f"{_capital(PROPERTIES.get(statement.property, statement.property))}."
+        steps = "T" if "t" in statement.names.values() else "t"
         moves = ", ".join(self.phrase(phrase) for phrase in statement.hypothesis())
         after = ", ".join(
-            self.phrase(statement.image(f"weight:{n}", statement.law(f"weight:{n}"), suffix="t"))
+            self.phrase(statement.image(f"weight:{n}", statement.law(f"weight:{n}"), suffix=steps))
             for n in range(statement.count)
         )
         head = self.phrase(statement.variables())
         return (
             f"For all {head}: if the initial weights and all gradients are transformed by {moves}, then so are the "
-            f"weights after every number t of steps: {after}."
+            f"weights after every number {steps} of steps: {after}."
         )
 
     def legend(self) -> Iterable[tuple[str, str]]:
@@ -95,19 +97,17 @@ class _Page:
         return [
             (f"{self.math(symbol)} {image}" if len(row.images) > 1 else image)
             if isinstance(image, str)
-            else self.math(symbol, "↦", image)
+            else self.math(*(image if isinstance(image, tuple) else (symbol, "↦", image)))
             for symbol, image in row.images
         ] or [""]
 
     def repeated(self, section: Section) -> str:
         """What is said of a section that has the rows of another one."""
-        place, zeros = section.same_as or (0, ())
-        where = "".join(f", with {' and '.join(self.math(zero, '=', Integer(0)) for zero in zeros)}" if zeros else "")
-        return (
-            f"The lines of §{place + 1}{where}. Zero obeys every law, so the same laws hold."
-            if zeros
-            else (f"The lines of §{place + 1}, with the same laws.")
-        )
+        place, values = section.same_as or (0, ())
+        put = [self.math(symbol, "=", value) for symbol, value in values]
+        where = f", with {', '.join(put)}" if put else ""
+        zero = " Zero obeys every law." if any(value == 0 for _, value in values) else ""
+        return f"The lines of §{place + 1}{where}, with the same laws.{zero}"
 
     def remarks(self, section: Section) -> Iterable[str]:
         """Gauges, unknown numbers and leaks of a section."""
@@ -116,11 +116,11 @@ class _Page:
             yield {
                 "sign": f"Here {self.math(symbol)} is a diagonal matrix of signs.",
                 "orth": f"Here {self.math(symbol)} is orthogonal.",
+                "loose": f"Here {self.math(symbol)} is orthogonal{spectrum}. Singular vectors of zero are free.",
             }.get(kind, f"Here {self.math(symbol)} is orthogonal{spectrum}: a rotation within eigenspaces.")
         if section.constants:
             names = ", ".join(self.math(constant) for constant in section.constants)
             yield f"The number{'s' if len(section.constants) > 1 else ''} {names} may depend on the step."
-        yield self.leaks(section)
 
     def definition(self, row: Row) -> str:
         """``X = formula``."""
@@ -131,7 +131,8 @@ class _Page:
     def loop_words(self, item: Repetition) -> tuple[str, str]:
         """What is said before and after the rows of a loop."""
         start = "".join(f" with {self.math(a, '=', b)}," for a, b in item.start)
-        before = f"For k = 0, …, {item.count - 1}{start}" if item.count > 2 else f"For k = 0, 1{start}"
+        numbers = f"k = 0, …, {item.count - 1}" if item.count > 2 else "k = 0, 1"
+        before = "For " + (f"${numbers}$" if self.tex else numbers.replace(" ", "\u00a0")) + start
         lists = []
         for letter, values in item.numbers:
             if values is None:
@@ -142,24 +143,30 @@ class _Page:
         after = "where " + "; ".join(lists) + "." if lists else ""
         return before.rstrip(",") + ":", after
 
-    def leaks(self, section: Section) -> str:
+    def control_flow(self) -> str:
         """Why control flow does not see the transformation."""
-        if not section.leaks:
-            return "No value leaves torch: control flow and constants depend on shapes and the step count only."
-        values = ", ".join(f"{self.math(value)} ({words})" for value, words in section.leaks)
-        return f"{DECISIONS}: {values}. The transformed run takes the same path with the same constants."
+        found: dict[str, list[int]] = {}
+        for number, section in enumerate(self.derivation.sections, start=1):
+            for value, words in section.leaks:
+                found.setdefault(f"{self.math(value)} ({words})", []).append(number)
+        values = "; ".join(f"{text} in {', '.join(f'§{n}' for n in places)}" for text, places in found.items())
+        return (
+            f"{DECISIONS}: {values or 'here, none does'}. So the transformed run takes the same path with the same "
+            "constants."
+        )
 
     def conclusion(self) -> str:
         """The induction."""
         return (
-            "Every path maps the law of the state that it starts from to the law of the state that it leaves, and moves the "
-            "weights as claimed. Before the first step there is no state. The claim follows by induction over the steps."
+            "Every path maps the law of the state that it starts from to the law of the state that it leaves, and "
+            "moves the weights as claimed. Before the first step there is no state. The claim follows by induction "
+            "over the steps."
         )
 
     def bridge(self) -> str:
         """How the programs were compared with the code that runs."""
-        bridge = self.derivation.bridge
-        return f"{bridge['steps']} traced steps were re-executed from these lines; the worst relative difference is {bridge['worst']}."
+        steps, worst = self.derivation.bridge["steps"], self.derivation.bridge["worst"]
+        return f"{steps} traced steps were re-executed from these lines; the worst relative difference is {worst}."
 
 
 def as_text(derivation: Derivation, width: int) -> str:
@@ -187,6 +194,7 @@ def as_text(derivation: Derivation, width: int) -> str:
         paragraph("Proof. ", "There is no state: one step is all there is to look at.")
     for number, section in enumerate(derivation.sections, start=1):
         out += _section(page, section, number, width)
+    paragraph("Control flow. ", page.control_flow())
     paragraph("Conclusion. ", page.conclusion() + " ∎")
     out.append("Axioms used.")
     names = max((len(name) for name, _ in derivation.axioms), default=0)
@@ -201,20 +209,20 @@ def as_text(derivation: Derivation, width: int) -> str:
 def _section(page: _Page, section: Section, number: int, width: int) -> list[str]:
     out = [f"§{number} {section.title}"]
     if section.same_as is not None:
-        out += [*_wrap(page.repeated(section), width, 6), ""]
-        return out
-    rows = [row for item in section.items for row in (getattr(item, "rows", None) or (item,))]
+        return [*out, *_wrap(page.repeated(section), width, 6), ""]
+    if not section.items:
+        return [*out, *_wrap(NOTHING, width, 6), ""]
+    rows = rows_of(section.items)
     images = [image for row in rows for image in page.images(row)]
     left = min(max((_length(page.definition(row)) for row in rows), default=0) + 2, width // 2)
     middle = min(max(map(_length, images), default=0), width - left - 24)
     for item in section.items:
-        inner = getattr(item, "rows", None)
-        if inner is None:
+        if isinstance(item, Row):
             out += _row(page, item, (left, middle, width), "")
             continue
         before, after = page.loop_words(item)
         out += _wrap(before, width, 6)
-        for row in inner:
+        for row in item.rows:
             out += _row(page, row, (left, middle, width), "  ")
         out += _wrap(after, width, 8)
     for sentence in page.remarks(section):
@@ -228,7 +236,7 @@ def _row(page: _Page, row: Row, columns: tuple[int, int, int], indent: str) -> l
     left, middle, width = columns
     margin = " " * 6
     definition = f"{f'({row.number})':>5} {indent}{page.definition(row)}"
-    images, axioms = page.images(row), "[" + ", ".join(row.axioms) + "]"
+    images, axioms = page.images(row), f"[{', '.join(row.axioms)}]" if row.axioms else ""
     lines = []
     if _length(definition) > len(margin) + left:
         lines.append(definition)
@@ -243,7 +251,7 @@ def _row(page: _Page, row: Row, columns: tuple[int, int, int], indent: str) -> l
         ):
             lines[place] += f"  {axioms}"
             return lines
-    return [*lines, f"{'':{len(margin) + left + 5}}{axioms}"]
+    return [*lines, f"{'':{len(margin) + left + 5}}{axioms}"] if axioms else lines
 
 
 def _wrap(text: str, width: int, indent: int, head: str = "") -> list[str]:
@@ -275,8 +283,9 @@ def as_latex(derivation: Derivation) -> str:
         if section.same_as is not None:
             body.append(_plain_math(page.repeated(section)))
             continue
-        body += _latex_items(page, section.items)
+        body += _latex_items(page, section.items) or [NOTHING]
         body += [_plain_math(sentence) for sentence in page.remarks(section)]
+    body += ["", r"\paragraph{Control flow.} " + _plain_math(page.control_flow())]
     body += ["", page.conclusion(), r"\end{proof}", "", r"\paragraph{Axioms used.}", r"\begin{description}"]
     body += [rf"\item[{_plain(name)}] {_plain(says)}." for name, says in derivation.axioms]
     body += [r"\end{description}", "", r"\paragraph{Bridge.} " + _plain(page.bridge())]
@@ -299,14 +308,13 @@ def _latex_items(page: _Page, items: Sequence[Row | Repetition]) -> list[str]:
             rows.clear()
 
     for item in items:
-        inner = getattr(item, "rows", None)
-        if inner is None:
+        if isinstance(item, Row):
             rows.append(_latex_row(page, item))
             continue
         flush()
         before, after = page.loop_words(item)
         out.append(_plain_math(before))
-        rows += [_latex_row(page, row) for row in inner]
+        rows += [_latex_row(page, row) for row in item.rows]
         flush()
         out += [after] if after else []
     flush()
@@ -319,7 +327,7 @@ def _latex_row(page: _Page, row: Row) -> str:
     images = ",\\ ".join(
         rf"{page.printer.show(symbol)}\ \text{{{_plain(image)}}}"
         if isinstance(image, str)
-        else page.printer.relation(symbol, "↦", image)
+        else page.printer.relation(*(image if isinstance(image, tuple) else (symbol, "↦", image)))
         for symbol, image in row.images
     )
     lemma = _plain(", ".join(row.axioms))
@@ -330,7 +338,8 @@ def _plain(text: str) -> str:
     """Prose for LaTeX."""
     for sign, tex in {
         "\\": r"\textbackslash{}", "_": r"\_", "^": r"\^{}", "&": r"\&", "%": r"\%", "#": r"\#", "∘": r"$\circ$",
-        "⊘": r"$\oslash$", "′": "$'$", "𝟏": r"$\mathbf{1}$", "≠": r"$\ne$", "±": r"$\pm$", "·": r"$\cdot$", "ᵀ": r"$^{\top}$",
+        "⊘": r"$\oslash$", "′": "$'$", "𝟏": r"$\mathbf{1}$", "≠": r"$\ne$", "±": r"$\pm$", "·": r"$\cdot$",
+        "ᵀ": r"$^{\top}$",
         ">": "$>$", "<": "$<$", "…": r"\dots{}",
     }.items():  # fmt: skip
         text = text.replace(sign, tex)

@@ -42,6 +42,12 @@ def with_index(name: str, index: str) -> str:
     return f"{name[:-1]},{index}}}" if name.endswith("}") else f"{name}_{{{index}}}"
 
 
+def primed(name: str) -> str:
+    """The name of the same thing after the step: ``M_{1}`` becomes ``M'_{1}``."""
+    base, brace, sub = name.partition("_{")
+    return f"{base}'{brace}{sub}"
+
+
 def numbers_in(expression: Expression, formulas: Formulas) -> list[Expression]:
     """The numbers of a formula from left to right: known ones, and the symbols of those that depend on the step."""
     found: list[Expression] = []
@@ -90,7 +96,7 @@ class Names:
         for name, number in sorted(edge["outputs"].items()):
             root = formulas.flow.root(number)
             if root in formulas.named:
-                self.symbols.setdefault(f"v{root}", statement.names[name] + "'")
+                self.symbols.setdefault(f"v{root}", primed(statement.names[name]))
         self._letters: dict[int, dict[int, str]] = {}
         self._starts: dict[int, list[tuple[str, int]]] = {}
         hidden = {line for loop in folded for segment in loop.segments for line in segment}
@@ -115,7 +121,8 @@ class Names:
             return self._free(["Ω", "Ξ"])
         rank = self.formulas.ranks[line]
         law = data.get("law")
-        gram = isinstance(law, dict) and law.get("sym") and rank > 1
+        axes = law.get("axes", []) if isinstance(law, dict) else []
+        gram = rank > 1 and len(axes) == rank and axes[-1] == axes[-2] and axes[-1][0] == "vec"
         pool = GRAMS if gram else MATRICES if rank > 1 else COLUMNS if rank == 1 else SCALARS
         return self._free(list(pool))
 
@@ -195,7 +202,7 @@ class Names:
         """The symbol of an output: the name of the input that it replaces, with a prime."""
         index = self.formulas.index(root)
         like = self.formulas.symbol(root, index)
-        return _like(like, with_index(self.statement.names[name] + "'", ",".join(index)))
+        return _like(like, with_index(primed(self.statement.names[name]), ",".join(index)))
 
 
 def _like(symbol: Expression, name: str) -> Expression:

@@ -12,6 +12,7 @@ from sympy import Expr, Trace
 from symcheck.prove.notation import (
     ArrayOf,
     Expression,
+    HadamardProduct,
     ScalarOf,
     diagonal,
     hadamard,
@@ -172,6 +173,9 @@ class _Writer:
         return ArrayOf(name, (self.sizes[letters[0]], 1), factors[0]), name == kind[1]
 
     def _sum(self, plain: str, mean: str, operands: tuple[Expression, ...]) -> tuple[Expression, bool]:
+        if plain == "sum" and isinstance(operands[0], HadamardProduct) and len(operands[0].args) == 2 and not self.mean:
+            one, two = operands[0].args
+            return (ScalarOf("sqnorm", one) if one == two else ScalarOf("inner", one, two)), False
         return ScalarOf(mean if self.mean else plain, *operands), bool(self.mean)
 
     def _columns(self, letter: int) -> list[Expression]:

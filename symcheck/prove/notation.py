@@ -38,6 +38,7 @@ class ScalarOf(Expr):  # type: ignore[misc]
     is_commutative = True
 
     def __new__(cls, name: str | Str, *operands: Expression) -> ScalarOf:
+        """``name`` applied to ``operands``, unevaluated."""
         return super().__new__(cls, Str(str(name)), *operands)  # type: ignore[no-any-return]
 
     @property
@@ -55,6 +56,7 @@ class ArrayOf(MatrixExpr):  # type: ignore[misc]
     """A matrix or column that is a function, held by its name: ``ArrayOf("sqrt", (m, n), V)``."""
 
     def __new__(cls, name: str | Str, shape: Any, *operands: Expression) -> ArrayOf:
+        """``name`` applied to ``operands``, unevaluated; the result has ``shape`` (rows, columns)."""
         return super().__new__(cls, Str(str(name)), sympy.Tuple(*shape), *operands)  # type: ignore[no-any-return]
 
     @property
@@ -98,7 +100,7 @@ def product(*factors: Expression) -> Expression:
         return ZeroMatrix(matrices[0].shape[0], matrices[-1].shape[1]) if matrices else Integer(0)
     coefficient = sympy.prod([f for f in flat if f.is_Rational])
     rest = [f for f in flat if not f.is_Rational]
-    rest = [f for f in rest if not is_array(f)] + [f for f in rest if is_array(f)]
+    rest.sort(key=lambda f: 2 if is_array(f) else not isinstance(f, Symbol))
     if coefficient != 1 or not rest:
         rest.insert(0, coefficient)
     if len(rest) == 1:
@@ -183,6 +185,23 @@ def rebuild(expression: Expression, leaf: Callable[[Expression], Expression]) ->
     return expression
 
 
+def match(
+    pattern: Expression, expression: Expression, free: frozenset[Expression], values: dict[Expression, Expression]
+) -> bool:
+    """Whether an expression is the pattern with numbers for the symbols ``free``; they are added to ``values``."""
+    if pattern in free:
+        return (expression.is_Rational or isinstance(expression, Symbol)) and values.setdefault(
+            pattern, expression
+        ) == expression
+    if isinstance(pattern, MatrixSymbol | Symbol) or not pattern.args:
+        return bool(pattern == expression)
+    return (
+        pattern.func == expression.func
+        and len(pattern.args) == len(expression.args)
+        and all(match(one, two, free, values) for one, two in zip(pattern.args, expression.args, strict=True))
+    )
+
+
 def without(expression: Expression, names: frozenset[str]) -> Expression:
     """The expression with these symbols replaced by zero, and zeros left out of its sums and products."""
     if isinstance(expression, MatrixSymbol | Symbol):
@@ -225,6 +244,7 @@ __all__ = [
     "hadamard",
     "is_array",
     "is_zero",
+    "match",
     "number",
     "ones",
     "power",

@@ -42,6 +42,7 @@ WORDS = {"maximum": "max", "minimum": "min", "row_norm": "rownorm", "row_mean": 
          "row_rms": "rowrms"}  # fmt: skip
 TEX = {"<": "<", "≤": r"\le ", ">": ">", "≥": r"\ge ", "=": "=", "≠": r"\ne ", "∧": r"\wedge ", "∨": r"\vee ",
        "⊻": r"\oplus ", "↦": r"\mapsto ", "∈": r"\in ", "…": r"\dots "}  # fmt: skip
+FAMILY = re.compile(r"([A-Za-z₀₁₊]+)\((.*)\)$")
 NAME = re.compile(r"(?P<base>[^'_^]+)(?P<hat>\^)?(?P<prime>'*)(?:_\{(?P<sub>.*)\})?$")
 
 
@@ -55,7 +56,7 @@ def short(value: Fraction) -> tuple[str, int]:
     for digits in range(1, 9):
         rounded = float(f"{x:.{digits - 1}e}")
         near = 1e-6 * min(abs(x), abs(1 - x) or 1.0)
-        if abs(rounded - x) <= near or (digits >= 5 and rounded != 1):
+        if abs(rounded - x) <= near or (digits >= 6 and abs(rounded) != 1):
             break
     mantissa, exponent = f"{rounded:.{digits - 1}e}".split("e")
     if -4 < int(exponent) < 6:
@@ -82,6 +83,8 @@ class Printer:
 
     def name(self, name: str) -> str:
         """A symbol: ``X``, ``M'``, ``X_{k+1}``, ``Q^`` (with a hat)."""
+        if family := FAMILY.match(name):
+            return rf"\mathrm{{{family[1]}}}({family[2]})" if self.tex else name
         match = NAME.match(name)
         if match is None:
             return name
@@ -93,7 +96,9 @@ class Printer:
         base += "\u0302" if match["hat"] else ""
         sub = sub.replace(" ", "") if sub else sub
         low = sub.translate(SUB) if sub else ""
-        written = low if sub and all(a != b for a, b in zip(sub, low, strict=True)) else f"_{sub}" if sub else ""
+        written = (
+            low if sub and all(a != b or a == "," for a, b in zip(sub, low, strict=True)) else f"_{sub}" if sub else ""
+        )
         return base + "′" * len(prime) + written
 
     def _sub(self, sub: str) -> str:
@@ -149,7 +154,7 @@ class Printer:
     def _sum(self, terms: Sequence[Expression]) -> str:
         text = ""
         for term in terms:
-            shown = self.show(term, SUM if not text else SUM)
+            shown = self.show(term)
             minus = shown.startswith(("−", "-"))
             if not text:
                 text = shown
@@ -162,8 +167,12 @@ class Printer:
         for factor in factors:
             if factor.is_Rational and factor < 0:
                 sign, factor = ("-" if self.tex else "−"), -factor
-                if factor == 1:
-                    continue
+            if (
+                factor.is_Rational
+                and len(factors) > 1
+                and self._number(Fraction(int(factor.p), int(factor.q)))[0] == "1"
+            ):
+                continue
             if isinstance(factor, sympy.Pow) and factor.exp.is_Rational and factor.exp < 0:
                 below.append(factor.base if factor.exp == -1 else sympy.Pow(factor.base, -factor.exp, evaluate=False))
             else:
@@ -262,7 +271,7 @@ class Printer:
             mask, one, two = (self.show(operand) for operand in operands[:3])
             if self.tex:
                 return rf"\begin{{cases}} {one} & {mask} \\ {two} & \text{{otherwise}} \end{{cases}}", ATOM
-            return f"{{ {one} where {mask}, {two} elsewhere }}", ATOM
+            return f"{{ {one} where {mask}; {two} elsewhere }}", ATOM
         if name == "acts":
             return self.show(operands[0], ATOM) + (r" \cdot " if self.tex else "·") + self.show(
                 operands[1], ATOM

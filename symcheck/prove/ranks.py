@@ -29,7 +29,7 @@ def ranks_of(lines: Sequence[Mapping[str, Any]], inputs: Mapping[str, int]) -> l
 def _forward(line: Mapping[str, Any], operands: Sequence[int | None], inputs: Mapping[str, int]) -> int | None:
     op, at, law = line["op"], line.get("at", {}), line.get("law")
     if isinstance(law, dict):
-        return law["zero"] if "zero" in law else len(law["axes"])
+        return int(law["zero"]) if "zero" in law else len(law["axes"])
     if op == "input":
         return inputs.get(at["name"])
     if op in ("number", "array", "zero", "random"):
@@ -48,7 +48,7 @@ def _forward(line: Mapping[str, Any], operands: Sequence[int | None], inputs: Ma
     if op == "expand":
         return known + len(at["axes"])
     if op == "symmetric":
-        return known - len(at["axes"]) + (at["fn"] == "sort")
+        return int(known - len(at["axes"]) + (at["fn"] == "sort"))
     return None
 
 

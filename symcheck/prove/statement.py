@@ -9,6 +9,7 @@ from typing import Any
 from sympy import Expr, Symbol
 
 from symcheck.prove.notation import Expression, MatrixSymbol
+from symcheck.prove.ranks import ranks_of
 from symcheck.prove.transform import Law, Motions
 
 Phrase = tuple[str | tuple[Expression | str, ...], ...]
@@ -29,7 +30,7 @@ PROPERTIES = {
     "steps have the same row added to theirs",
     "shift_quotient": "if one row is added to all rows of the initial weights, the weights after every number of steps "
     "have one row, perhaps another, added to theirs",
-    "shift_insensitivity": "rows added to all rows of the gradients, another one at every step, do not change the weights",
+    "shift_insensitivity": "one row added to all rows of a gradient, another one at every step, changes no weights",
     "horizontality": "if the column sums of all gradients vanish, no step changes the column sums of the weights",
     "independence": "the other weights do not depend on this input",
 }
@@ -41,7 +42,7 @@ class Statement:
     def __init__(self, certificate: Mapping[str, Any]) -> None:
         self.claim = certificate["claim"]
         self.property: str = self.claim["property"]
-        self.motions = Motions(self.claim.get("variables", []))
+        self.motions = Motions(self.claim.get("variables", []), simple=self.property != "equivariance")
         self.nodes = {node["name"]: node for node in certificate["nodes"]}
         tensors = self.claim["tensors"]
         self.tensors: list[list[Any]] | None = None if isinstance(tensors, int) else tensors
@@ -56,7 +57,7 @@ class Statement:
         self.sizes = self._sizes()
 
     def _ranks(self, certificate: Mapping[str, Any]) -> dict[str, int]:
-        ranks = {}
+        ranks: dict[str, int] = {}
         for number, axes in enumerate(self.tensors or []):
             ranks |= {f"weight:{number}": len(axes), f"grad:{number}": len(axes)}
         for edge in certificate["edges"] if self.tensors is None else []:
@@ -67,6 +68,10 @@ class Statement:
             for path, law in node["laws"].items():
                 if isinstance(law, dict):
                     ranks[path] = law["zero"] if "zero" in law else len(law["axes"])
+        for edge in certificate["edges"]:
+            found = ranks_of(edge["lines"], ranks)
+            for name, number in edge["outputs"].items():
+                ranks.setdefault(name, found[number])
         return ranks
 
     def _state_name(self, path: str) -> str:
@@ -109,6 +114,8 @@ class Statement:
         """``X ↦ P X Q^T`` for an input, or words."""
         symbol = self.symbol(name, suffix)
         image = self.motions.with_gauges(self.gauges(node) if node else []).image(symbol, law)
+        if isinstance(image, tuple):
+            return (image,)
         return ((symbol,), f" {image}") if isinstance(image, str) else ((symbol, "↦", image),)
 
     def gauges(self, node: str) -> list[Mapping[str, Any]]:
@@ -168,6 +175,6 @@ class Statement:
         if not any(line["op"] == "input" and line["at"]["name"].startswith("grad") for line in edge["lines"]):
             return "Construction of the optimizer"
         if not state and self.nodes[edge["target"]]["laws"]:
-            return "The first step, before which there is no state"
+            return "The first step"
         many = sum(bool(node["laws"]) for node in self.nodes.values()) > 1
         return f"A step from {edge['source']}" if many else "A step"

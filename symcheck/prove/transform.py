@@ -15,14 +15,20 @@ from symcheck.prove.notation import (
     Inverse,
     MatrixSymbol,
     ScalarOf,
+    Transpose,
     is_array,
+    number,
+    ones,
     power,
     product,
+    total,
     transpose,
 )
 
 Law = Any
 """A law in JSON (``docs/proof.md``, section 5)."""
+Image = Expression | str | tuple[Expression | str, ...]
+"""What a value becomes: an expression, words, or an equation that it satisfies."""
 STILL = ("inv", "free", "eig", "eig0", "eig1")
 GAUGES = "ΘΞΨΦΥ"
 
@@ -40,7 +46,8 @@ class Variable:
 class Motions:
     """Images of values under the variables in scope, by the laws of a certificate."""
 
-    def __init__(self, variables: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, variables: Iterable[Mapping[str, Any]], *, simple: bool = False) -> None:
+        self.simple = simple
         self.variables: dict[str, Variable] = {}
         for v in variables:
             taken = {variable.symbol for variable in self.variables.values()}
@@ -49,19 +56,19 @@ class Motions:
 
     def with_gauges(self, gauges: Iterable[Mapping[str, Any]]) -> Motions:
         """The same with the gauges of factorisations, written with Greek capitals."""
-        result = Motions([])
+        result = Motions([], simple=self.simple)
         result.variables = dict(self.variables)
         for place, gauge in enumerate(gauges):
             symbol = GAUGES[place % len(GAUGES)] + (f"_{{{place // len(GAUGES)}}}" if place >= len(GAUGES) else "")
             result.variables[gauge["name"]] = Variable(symbol, gauge["class"])
         return result
 
-    def image(self, symbol: Expression, law: Law) -> Expression | str:
-        """The image of a value, or words where no formula says it."""
+    def image(self, symbol: Expression, law: Law) -> Image:
+        """The image of a value, or words (or an equation) where none says it."""
         if law is None:
-            return "nothing is claimed"
+            return "no law is needed"
         if isinstance(law, list):
-            return simple_law(law)
+            return simple_image(symbol, law)
         if law == "zero" or "zero" in law:
             return "zero, which obeys every law"
         labels = law["axes"]
@@ -70,10 +77,14 @@ class Motions:
             return words
         value = self._shared(labels, symbol)
         if value is None:
+            turned = isinstance(symbol, Transpose)
             factors = [self._factor(label, self._size(symbol, place)) for place, label in enumerate(labels[-2:])]
             left = [factors[0]] if factors and factors[0] is not None else []
             right = [transpose(factors[1])] if len(factors) > 1 and factors[1] is not None else []
             value = product(*left, symbol, *right)
+            if turned and len(factors) == 2:
+                left, right = ([f] if f is not None else [] for f in factors)
+                return product(*right, symbol.arg, *map(transpose, left))
         for name, k, e in law.get("scalars", []):
             value = product(self._character(name, k, Fraction(e)), value)
         return value
@@ -121,28 +132,32 @@ class Motions:
             return None
         variable = self.variables[label[1]]
         name = variable.symbol if variable.fibre is None else f"{variable.symbol}_{{h}}"
-        if variable.kind == "block" and label[2] == 1:  # the right face of singular vectors
-            name += "^"
         return self._monomial(variable, MatrixSymbol(name, size, size), label[3], Fraction(label[4]))
 
-    def _monomial(self, variable: Variable, element: Any, k: int, e: Fraction) -> Expression:
+    def _monomial(self, variable: Variable, element: Expression, k: int, e: Fraction) -> Expression:
         """``sign^k |d|^e`` of the entries of a monomial matrix, moved as it moves them."""
-        if variable.kind == "sperm" and k % 2 == 0:
-            return _absolute(element)
-        if variable.kind in ("scale", "scale+") and (k % 2, e) != (1, 1) and (variable.kind, e) != ("scale+", 1):
-            if e == -1 and (k % 2 == 1 or variable.kind == "scale+"):
-                return Inverse(element) if is_array(element) else power(element, Fraction(-1))
-            size = _absolute(element) if variable.kind == "scale" else element
-            moved = size if e == 1 else power(size, e)
-            return moved if k % 2 == 0 else product(Symbol("sgn"), moved)
+        if variable.kind == "sperm":
+            return element if k % 2 else _named("abs", element)
+        if variable.kind in ("scale", "scale+"):
+            return self._scaled(variable, element, k, e)
         return element
 
     def _character(self, name: str, k: int, e: Fraction) -> Expression:
-        symbol = Symbol(self.variables[name].symbol)
-        if e == 0:
-            return symbol
-        size = _absolute(symbol) if self.variables[name].kind == "scale" and e != k else symbol
-        return size if e == 1 else power(size, e)
+        variable = self.variables[name]
+        symbol = Symbol(variable.symbol)
+        return symbol if variable.kind == "sign" else self._scaled(variable, symbol, k, e)
+
+    @staticmethod
+    def _scaled(variable: Variable, element: Expression, k: int, e: Fraction) -> Expression:
+        """``sign^k |d|^e`` of a number or a diagonal matrix."""
+        plain = variable.kind == "scale+"
+        if abs(e) == 1 and (k % 2 == 1 or plain):
+            inverse = Inverse(element) if is_array(element) else power(element, Fraction(-1))
+            return element if e == 1 else inverse
+        size = element if plain else _named("abs", element)
+        factors = [_named("sgn", element)] if k % 2 else []
+        factors += [size if e == 1 else power(size, e)] if e else []
+        return product(*factors)
 
     def acting(self, name: str, size: Expression) -> Expression:
         """The matrix of a variable."""
@@ -151,11 +166,13 @@ class Motions:
     def lemmas(self, line: Mapping[str, Any], operands: Sequence[Mapping[str, Any]]) -> list[str]:
         """The kernel's axioms that a line rests on, by name (`symcheck.kernel.axioms`)."""
         op = line["op"]
+        if self.simple:
+            return simple_lemma(line.get("law"), [operand.get("law") for operand in operands])
         if op == "contract":
             return self._contraction(line["at"], [operand.get("law") for operand in operands])
         if op in ("zero", "eye", "number", "array"):
             return ["constant"]
-        return [operands[0]["op"] if op == "part" else op]
+        return [str(operands[0]["op"] if op == "part" else op)]
 
     def _contraction(self, at: Mapping[str, Any], laws: Sequence[Law]) -> list[str]:
         found: list[str] = []
@@ -180,26 +197,55 @@ class Motions:
             return "contract-fibre"
         if variable.kind in ("block", "core"):
             return "contract-eigen"
-        return {"orth": "contract-orth", "stab1": "contract-stab1"}.get(variable.kind, "contract-monomial")
+        names = {"orth": "contract-orth", "stab1": "contract-stab1"}
+        return names.get(variable.kind, "contract-monomial")
 
 
 def _letter(kind: str, axes: int, taken: set[str]) -> str:
     """A letter for a variable: by custom, rotations and permutations are P, Q, diagonal matrices D, numbers c."""
     custom = "cuv" if axes == 0 else "EFH" if axes > 1 else "DFH" if kind.startswith("scale") else "PQRSTLKJ"
-    return next(letter for letter in [*custom, *(f"{custom[0]}_{{{k}}}" for k in range(1, 99))] if letter not in taken)
+    more = (f"{custom[0]}_{{{k}}}" for k in range(1, 99))
+    return next(letter for letter in (*custom, *more) if letter not in taken)
 
 
-def _absolute(element: Any) -> Expression:
-    return ArrayOf("abs", element.shape, element) if is_array(element) else ScalarOf("abs", element)
+def _named(name: str, element: Expression) -> Expression:
+    return ArrayOf(name, element.shape, element) if is_array(element) else ScalarOf(name, element)
 
 
-def simple_law(law: Sequence[Any]) -> str:
-    """A law of a shift, of column sums or of independence, in words."""
+def simple_image(symbol: Expression, law: Sequence[Any]) -> Image:
+    """What a law of a shift, of column sums or of independence says about a value."""
+    if law[0] in ("moves", "sum") and not (is_array(symbol) and symbol.shape[1] != 1):
+        return "moves by a constant" if law[0] == "moves" else "of sum zero"
     if law[0] == "base":
-        return "moves by the shift" if law[1] == "1" else f"moves by {law[1]} times the shift"
+        return total([symbol, product(number(Fraction(law[1])), ones(symbol.shape[0]), transpose(_row(symbol, 0)))])
     if law[0] == "moves":
-        return f"moves by something constant along axis {law[1] + 1}"
+        if law[1] == 0:
+            return total([symbol, product(ones(symbol.shape[0]), transpose(_row(symbol, 0)))])
+        return total([symbol, product(_row(symbol, 1), transpose(ones(symbol.shape[1])))])
     if law[0] == "sum":
-        rest = {"0": "", "1": " minus those of W"}.get(law[1], f" minus {law[1]} times those of W")
-        return f"sums along axis {law[2] + 1}{rest} vanish"
-    return {"fixed": "does not move", "zero": "zero", "independent": "independent"}[law[0]]
+        weight = product(number(Fraction(law[1])), _summed(MatrixSymbol("W", *symbol.shape), law[2]))
+        return (_summed(symbol, law[2]), "=", number(0) if Fraction(law[1]) == 0 else weight)
+    return str(law[0])  # fixed, zero or independent
+
+
+def _row(symbol: Expression, axis: int) -> Expression:
+    return MatrixSymbol("c", symbol.shape[1 - axis], 1)
+
+
+def _summed(matrix: Expression, axis: int) -> Expression:
+    if axis == 0:
+        return product(transpose(ones(matrix.shape[0])), matrix)
+    return product(matrix, ones(matrix.shape[1]))
+
+
+def simple_lemma(law: Sequence[Any] | None, operands: Sequence[Sequence[Any] | None]) -> list[str]:
+    """The axiom by which a line has such a law."""
+    if law is None or law[0] == "zero":
+        return []
+    if law[0] == "independent":
+        return ["independence"]
+    if law[0] == "sum":
+        return ["sum-linear" if operands and operands[0] is not None else "sum-centre"]
+    if law[0] == "fixed":
+        return ["shift-centre"] if any(operand != ["fixed"] for operand in operands) else []
+    return ["shift-linear"]

@@ -223,7 +223,7 @@ def _nonnegative(fn: str, value: Any) -> bool:
 def power_equations() -> Iterator[Equation]:
     """Parity of integer powers, and the degree of all."""
     for exponent in (-3, -2, -1, 1, 2, 3, 4):
-        parity, degree, _ = behaviour("power", [Fraction(exponent)])  # type: ignore[no-untyped-call]
+        parity, degree, _ = behaviour("power", [Fraction(exponent)]) or ("", None, False)
         sign = -1 if parity == ODD else 1
         yield (-X) ** exponent - sign * X**exponent
         yield degree == exponent

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
+from symcheck.kernel.axioms import AXIOMS
 from symcheck.prove.derivation import Derivation, Repetition, explain
+from symcheck.prove.printer import short
 from symcheck.prove.prover import Edge, Machine, prove
 from symcheck.trace.program import Line, Program
 
@@ -57,8 +61,6 @@ class Pen:
         return self.write("part", (bundle,), rank, part=part)
 
     def ema(self, state: int, x: int, beta: str = "19/20") -> int:
-        from fractions import Fraction
-
         return self.add(self.scale(beta, state), self.scale(str(1 - Fraction(beta)), x))
 
     def descend(self, weight: int, x: int, rate: str | int | None = "1/50") -> int:
@@ -130,8 +132,6 @@ POLAR = [("8.2872", "-23.5959", "17.3004"), ("4.1071", "-2.9478", "0.5448"), ("3
 
 
 def muon(iterations: int, *, wide: bool = True, table: Sequence[Sequence[str]] = COEFFICIENTS) -> Update:
-    from fractions import Fraction
-
     def update(pen: Pen, weight: int, grad: int, state: State) -> Any:
         buffer = pen.ema(state["momentum_buffer"], grad)
         minus = pen.add(grad, buffer, signs=[-1, 1])
@@ -193,9 +193,105 @@ def derivation(name: str) -> Derivation:
     return explain(certificate(*CASES[name]))
 
 
-if __name__ == "__main__":
-    import sys
+def rows(page: Derivation) -> list[str]:
+    """The numbered lines of the text, without their numbers."""
+    return [line.split(")", 1)[1] for line in page.text(120).splitlines() if line.lstrip().startswith("(")]
 
-    for name in sys.argv[1:] or CASES:
-        print("=" * 100)
-        print(derivation(name).text(100))
+
+def test_row_norm_reads_like_a_page() -> None:
+    page = derivation("row_norm").text(100)
+    assert page.startswith("Claim. For all P ∈ SPerm(m), Q ∈ O(n):")
+    assert "W ↦ P W Qᵀ, G ↦ P G Qᵀ" in page
+    assert "M′ = 0.95 M + 0.05 G" in page
+    assert "W′ = W − 0.02 diag(rownorm(M′) + 10⁻⁸)⁻¹ M′" in page
+    assert "The lines of §1, with M = 0" in page
+    assert "∎" in page
+
+
+@pytest.mark.parametrize(("name", "count"), [("muon_2", 2), ("muon_5", 5), ("muon_tall", 5), ("polar_express", 5)])
+def test_iterations_are_one_lemma(name: str, count: int) -> None:
+    page = derivation(name)
+    loops = [item for item in page.sections[0].items if isinstance(item, Repetition)]
+    assert [loop.count for loop in loops] == [count]
+    assert len(loops[0].rows) == 2
+    assert "Aₖ = Xₖ Xₖᵀ" in page.text(100)
+    assert f"X_{count}"[-1].translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")) in rows(page)[-1]
+
+
+def test_iterations_with_one_polynomial_show_its_numbers() -> None:
+    assert "Xₖ₊₁ = 3.4445 Xₖ + (−4.775 Aₖ + 2.0315 Aₖ²) Xₖ" in derivation("muon_5").text(100)
+
+
+def test_iterations_with_other_numbers_have_letters() -> None:
+    page = derivation("polar_express").text(120)
+    assert "Xₖ₊₁ = aₖ Xₖ + (bₖ Aₖ + cₖ Aₖ²) Xₖ" in page
+    assert "aₖ = 8.2872, 4.1071, 3.9486, 3.3184, 2.3007" in page
+
+
+def test_tall_weights_are_transposed_in_and_out() -> None:
+    page = derivation("muon_tall").text(100)
+    assert "Xₖ₊₁ ↦ Q Xₖ₊₁ Pᵀ" in page
+    assert "X₅ᵀ" in page
+
+
+def test_adamw_moves_entries() -> None:
+    page = derivation("adamw").text(100)
+    assert "For all E ∈ SPerm(m n)" in page
+    assert "V′ ↦ |E|·V′" in page
+    assert "t′ = t + 1" in page
+    assert "0.1 G" in page
+    assert "may depend on the step" in page
+
+
+def test_shampoo_names_its_gauges() -> None:
+    page = derivation("shampoo").text(100)
+    assert "L′ + 10⁻⁶ I = U diag(λ) Uᵀ" in page
+    assert "U ↦ P U Θᵀ" in page
+    assert "Θ is orthogonal and commutes with diag(λ)" in page
+    assert "U diag(λ^(−1/4)) Uᵀ G V diag(μ^(−1/4)) Vᵀ" in page
+
+
+def test_a_segment_that_is_read_from_outside_is_not_folded() -> None:
+    def update(pen: Pen, weight: int, grad: int, state: State) -> Any:
+        x, every = grad, []
+        for _ in range(4):
+            gram = pen.contract("ik,jk->ij", x, x)
+            x = pen.add(x, pen.contract("ik,kj->ij", gram, x))
+            every.append(x)
+        return pen.descend(weight, pen.add(*every)), {}
+
+    page = explain(certificate(update, {}, claim("orth", "orth")))
+    assert not any(isinstance(item, Repetition) for item in page.sections[0].items)
+
+
+def test_every_axiom_on_the_page_is_one_of_the_kernel() -> None:
+    known = {name for name, _, _ in AXIOMS}
+    for name in CASES:
+        page = derivation(name)
+        assert {axiom for axiom, _ in page.axioms} <= known
+        assert page.axioms
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_latex_is_balanced(name: str) -> None:
+    source = derivation(name).latex()
+    assert source.isascii(), [c for c in source if not c.isascii()]
+    assert source.count("{") == source.count("}")
+    assert source.count("$") % 2 == 0
+    assert source.count(r"\left") == source.count(r"\right")
+    open_: list[str] = []
+    for kind, environment in re.findall(r"\\(begin|end)\{([a-z*]+)\}", source):
+        if kind == "begin":
+            open_.append(environment)
+        else:
+            assert open_.pop() == environment
+    assert not open_
+
+
+@pytest.mark.parametrize(("value", "shown"), [
+    ("19/20", ("0.95", 0)), (Fraction(0.95), ("0.95", 0)), (Fraction(0.949999988079071), ("0.95", 0)),
+    ("1/100000000", ("1", -8)), ("1/3", ("1/3", 0)), ("99999/100000", ("0.99999", 0)), ("-191/40", ("-4.775", 0)),
+    ("1024", ("1024", 0)), (Fraction(1e-10) * 3, ("3", -10)),
+])  # fmt: skip
+def test_numbers_are_short(value: str | Fraction, shown: tuple[str, int]) -> None:
+    assert short(Fraction(value)) == shown
