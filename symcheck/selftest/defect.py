@@ -246,7 +246,8 @@ def _gap(ours: Sequence[Array], theirs: Sequence[Array]) -> Any:
 
 
 def _moved(element: Element, base: _Run, weights: Sequence[Array]) -> Any:
-    return _gap([element.act(weight) for weight in base.weights], weights)
+    with np.errstate(all="ignore"):
+        return _gap([element.act(weight) for weight in base.weights], weights)
 
 
 @dataclass(frozen=True)
