@@ -75,7 +75,7 @@ def _same(
     absent = [path for path in statement.names if path.startswith("state:") and path not in here]
     for place, other in enumerate(earlier):
         for zeros in ([], absent) if other.same_as is None else ():
-            names = frozenset(statement.names[path] for path in zeros)
+            names = frozenset(statement.symbol(path).name for path in zeros)
             values: dict[Expression, Expression] = {}
             if _alike(other, section, names, values):
                 put = [(statement.symbol(path), Integer(0)) for path in zeros]
@@ -182,13 +182,14 @@ class _Reader:
         formulas, data = self.formulas, self.lines[line]
         if data["op"] in FACTORISATIONS and data["op"] != "cholesky":
             return self._factorisation(line, symbols)
-        index = formulas.index(line)
+        index, inner = formulas.index(line), formulas.inner_index(line)
         left = rename(formulas.symbol(line, index), symbols)
         if data["op"] in ("random", "array"):
             words = f"{data['at']['distribution']} random numbers" if data["op"] == "random" else "constant"
             return Row(left, words, (self._image(left, data["law"]),), (data["op"],))
-        right = rename(formulas.definition(line, index), symbols)
-        return Row(left, right, (self._image(left, data["law"]),), self._axioms(line))
+        right = rename(formulas.definition(line, inner), symbols)
+        images = (self._image(left, data["law"]),)
+        return Row(rename(formulas.symbol(line, inner), symbols), right, images, self._axioms(line))
 
     def _factorisation(self, line: int, symbols: Mapping[str, str]) -> Row:
         formulas, data = self.formulas, self.lines[line]
@@ -231,7 +232,7 @@ class _Reader:
             row = self._row(line, symbols)
             if place in numbers and not isinstance(row.right, str):
                 raw, changed = self.names.with_letters(
-                    self.formulas.definition(line, self.formulas.index(line)), numbers[place], letters
+                    self.formulas.definition(line, self.formulas.inner_index(line)), numbers[place], letters
                 )
                 shown.update(changed)
                 row = Row(row.left, rename(raw, symbols), row.images, row.axioms)
@@ -286,7 +287,9 @@ def _numbers_of(formulas: Formulas, loop: Loop) -> dict[int, list[list[Expressio
     for place, first in enumerate(loop.segments[0]):
         if first not in formulas.named or formulas.lines[first]["op"] in ("part", *FACTORISATIONS):
             continue
-        lists = [numbers_in(formulas.definition(seg[place], formulas.index(first)), formulas) for seg in loop.segments]
+        lists = [
+            numbers_in(formulas.definition(seg[place], formulas.inner_index(first)), formulas) for seg in loop.segments
+        ]
         if len({len(numbers) for numbers in lists}) > 1:
             return None
         result[place] = lists

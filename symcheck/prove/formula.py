@@ -76,7 +76,7 @@ class Formulas:
         self._weights: dict[int, int] = {}
         for line in self.flow.order:
             op, operands = self.lines[line]["op"], self.flow.operands(line)
-            if op in SYMBOLS or op in FACTORISATIONS:
+            if op in SYMBOLS or op in FACTORISATIONS or self.inner_index(line) != self.index(line):
                 self.named.add(line)
             elif not self._fits(line):
                 self.named |= {line, *(o for o in map(self._through, operands) if self.lines[o]["op"] not in LEAVES)}
@@ -116,26 +116,34 @@ class Formulas:
         data, ranks = self.lines[line], [self.ranks[o] for o in self.lines[line]["in"]]
         if data["op"] == "contract":
             return self._batch(line) is not None
-        if data["op"] in ("along", "symmetric", "expand"):
+        if data["op"] in ("along", "symmetric"):
             return all(rank <= 2 for rank in (*ranks, self.ranks[line]))
         return True
 
     def _batch(self, line: int) -> int | None:
         """How many leading letters of a contraction run through it unchanged; None if no formula fits."""
+        counts = range(max(self.ranks[line] - 2, 0), self.ranks[line] + 1)
+        return next((count for count in counts if self._runs_through(line, count)), None)
+
+    def _runs_through(self, line: int, count: int) -> bool:
         data = self.lines[line]
         rows, out = data["at"]["indices"], data["at"]["out"]
-        count = max(len(out) - 2, 0)
         head = out[:count]
         for row in rows:
             inside = [letter for letter in row if letter in head]
             if (inside and (row[:count] != head or len(inside) != count)) or len(row) - len(inside) > 2:
-                return None
+                return False
         rest = [[i for i in row if i not in head] for row in rows]
-        return None if chain(rest, out[count:]) is None else count
+        return chain(rest, out[count:]) is not None
 
     def index(self, line: int) -> Index:
         """Letters for the leading axes of a line's value."""
         return tuple(INDEX[: max(self.ranks[line] - 2, 0)])
+
+    def inner_index(self, line: int) -> Index:
+        """The same for the formula of a line, which may be one for every entry along an axis: ``u_h = |Y_h|^2``."""
+        count = self._batch(line) if self.lines[line]["op"] == "contract" else None
+        return self.index(line) if count is None else tuple(INDEX[:count])
 
     def symbol(self, line: int, index: Index) -> Expression:
         """The symbol of a named line, at the given leading index."""
@@ -174,7 +182,7 @@ class Formulas:
             return self.symbol(line, index)
         if op == "contract":
             return self._contract(line, index)
-        if op == "expand" and self._fits(line):
+        if op == "expand":
             return self._expand(line, index)
         operands = [self.value(o, index if self.ranks[o] == self.ranks[line] else ()) for o in data["in"]]
         if op == "add":
@@ -227,7 +235,7 @@ class Formulas:
             ends.append([i for i in row if i not in letters])
         sizes = {i: s for o, row in zip(data["in"], data["at"]["indices"], strict=True)
                  for i, s in zip(row, self.sizes[o], strict=True)}  # fmt: skip
-        plan = chain(ends, out[head:]) if self._batch(line) is not None else None
+        plan = chain(ends, out[head:]) if self._batch(line) == head else None
         if plan is None:
             return self._indexed(line, operands, rows, out, index)
         return plan(values, sizes, data["at"]["mean"])

@@ -75,6 +75,15 @@ class _Page:
             f"weights after every number {steps} of steps: {after}."
         )
 
+    def blocks(self) -> str:
+        """What the index of arrays of rank three runs over."""
+        if all(rank < 3 for rank in self.statement.ranks.values()):
+            return ""
+        variables = self.statement.motions.variables
+        bases = [v.symbol for name, v in variables.items() if any(w.fibre == name for w in variables.values())]
+        moved = f", and {bases[0]} moves block h to place {bases[0]}(h)" if bases else ""
+        return f" The index h runs over the blocks along the first axis{moved}; images are written block by block."
+
     def legend(self) -> Iterable[tuple[str, str]]:
         """Names and what they are."""
         many = self.statement.count > 1
@@ -178,7 +187,7 @@ def as_text(derivation: Derivation, width: int) -> str:
         out.extend([*_wrap(text, width, 0, head), ""])
 
     paragraph("Claim. ", page.claim())
-    paragraph("Notation. ", CONVENTION)
+    paragraph("Notation. ", CONVENTION + page.blocks())
     out.extend(_table([(f"  {name}", what) for name, what in page.legend()]))
     out.append("")
     for condition in derivation.conditions[:1]:
@@ -274,7 +283,7 @@ def as_latex(derivation: Derivation) -> str:
     body = [r"\begin{claim}", page.claim(), r"\end{claim}", ""]
     if derivation.conditions:
         body += [r"\paragraph{Conditions.} " + _plain("; ".join(derivation.conditions)) + ".", ""]
-    body += [r"\paragraph{Notation.} " + _plain(CONVENTION)]
+    body += [r"\paragraph{Notation.} " + _plain(CONVENTION + page.blocks())]
     body += ["; ".join(f"{name}: {_plain(what)}" for name, what in page.legend()) + ".", "", r"\begin{proof}"]
     for name, laws in page.invariant():
         body.append(f"Invariant of {_plain(name)}: " + "; ".join(laws) + ".")

@@ -205,7 +205,8 @@ def _letter(kind: str, axes: int, taken: set[str]) -> str:
     """A letter for a variable: by custom, rotations and permutations are P, Q, diagonal matrices D, numbers c."""
     custom = "cuv" if axes == 0 else "EFH" if axes > 1 else "DFH" if kind.startswith("scale") else "PQRSTLKJ"
     more = (f"{custom[0]}_{{{k}}}" for k in range(1, 99))
-    return next(letter for letter in (*custom, *more) if letter not in taken)
+    letters: Iterable[str] = (*custom, *more)
+    return next(letter for letter in letters if letter not in taken)
 
 
 def _named(name: str, element: Expression) -> Expression:
