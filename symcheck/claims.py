@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from symcheck.errors import UsageError, unknown
 from symcheck.result import Verdict
 
-# The one place that says which verdicts meet an expectation. There is no prover yet, so a claim of `proved` is met by
-# `supported`; once certificates exist it must be met by `proved` alone. A negative claim is met by nothing weaker
-# than a witness, or the expectation would never notice that the defect is gone.
+# The one place that says which verdicts meet an expectation. A claim is met by nothing weaker than what it says, a
+# negative one by nothing weaker than a witness: else it would never notice that a proof or a defect is gone.
 _MET_BY: Mapping[Verdict, frozenset[Verdict]] = {
     Verdict.PROVED: frozenset({Verdict.PROVED}),
     Verdict.SUPPORTED: frozenset({Verdict.PROVED, Verdict.SUPPORTED}),

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from symcheck.kernel.axioms import CONDITIONS, HASH
 from symcheck.kernel.check import SCHEMA, Claim, check, subject
 from symcheck.kernel.document import Decline, Reject, load
@@ -50,8 +52,9 @@ def machine_of(traces: Sequence[Trace]) -> Machine:
     """The paths of several runs of one candidate.
 
     Raises:
-        NoProof: a run could not be followed.
+        NoProof: a run could not be followed, or uses a constant that depends on data although nothing leaked.
     """
+    _constants_agree(traces)
     names: dict[frozenset[str], str] = {frozenset(): START}
     groups: dict[tuple[str, str, str], list[Step]] = {}
     for trace in traces:
@@ -65,6 +68,24 @@ def machine_of(traces: Sequence[Trace]) -> Machine:
         for (source, target, _), steps in groups.items()
     )
     return Machine(edges, {name: tuple(sorted(state)) for state, name in names.items()})
+
+
+def _constants_agree(traces: Sequence[Trace]) -> None:
+    """Before anything has left torch, what Python passes in cannot depend on data. If it does, something was read that
+    the recorder did not see, and the laws of constants do not hold."""
+    seen: dict[tuple[Any, int], Step] = {}
+    for trace in traces:
+        for number, step in enumerate(trace.steps):
+            if step.program.leaks:
+                break
+            first = seen.setdefault((trace.shapes, number), step)
+            if first.program.digest == step.program.digest:
+                for line, value in step.constants.items():
+                    if step.program.lines[line].op != "random" and not np.array_equal(value, first.constants[line]):
+                        where = step.program.lines[line].where
+                        raise NoProof(
+                            f"a constant depends on the gradients, and nothing was seen to leave torch ({where})"
+                        )
 
 
 @dataclass(frozen=True)
