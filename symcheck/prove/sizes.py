@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,8 @@ def axis_sizes(
             number = int(line["at"]["name"].partition(":")[2])
             names |= {find((n, axis)): tensors[number, axis] for axis in range(ranks[n]) if (number, axis) in tensors}
     used = {str(name) for name in tensors.values()}
-    letters = (x for x in (*"mnpqrdl", *(f"n_{{{k}}}" for k in range(1, 10**6))) if x not in used)
+    more = (f"n_{{{k}}}" for k in itertools.count(1))
+    letters = (x for x in itertools.chain("mnpqrdl", more) if x not in used)
     result = []
     for n, rank in enumerate(ranks):
         sizes = []
