@@ -291,14 +291,19 @@ def repro(witness: str, debug: bool) -> None:
 @cli.command()
 @click.option("--budget", default="quick", show_default=True, metavar="quick|ci|full", help="How hard to search.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
+@click.option(
+    "--programs", type=click.IntRange(min=0), default=100, show_default=True, help="Random programs to prove."
+)
 @_debug
-def selftest(budget: str, seed: int, debug: bool) -> int:
-    """Test the tester: broken optimizers that must be caught, correct ones that must not be accused.
+def selftest(budget: str, seed: int, programs: int, debug: bool) -> int:
+    """Test the tester: broken optimizers that must be caught, correct ones that must not be accused, proofs of random
+    programs, and the kernel's corpus of good and bad certificates.
 
-    Prints the kill rate and the false alarms; exit code 1 unless they are 100 % and 0.
+    Prints the kill rate, the false alarms and the unsound proofs; exit code 1 unless they are 100 %, 0 and 0.
     """
     from symcheck.probe.names import BUDGETS
     from symcheck.selftest import suite
+    from symcheck.selftest.examination import examine_prover
 
     if budget not in BUDGETS:
         raise unknown("budget", budget, BUDGETS)
@@ -314,7 +319,15 @@ def selftest(budget: str, seed: int, debug: bool) -> int:
         f"mutants killed: {score.killed}/{score.mutants} ({score.killed / score.mutants:.0%}), "
         f"false alarms: {score.false_alarms}/{score.controls}"
     )
-    return 0 if score.perfect else 1
+    report = examine_prover(programs, seed)
+    proved, true = sum(report.proved.values()), sum(report.equivariant.values())
+    click.echo(
+        f"random programs: {report.programs}, asked about {report.total} symmetries: unsound proofs "
+        f"{len(report.unsound)}, proved {proved} of {true} that hold ({proved / max(true, 1):.0%})"
+    )
+    for finding in report.unsound:
+        click.echo(f"  UNSOUND {finding}")
+    return 0 if score.perfect and not report.unsound else 1
 
 
 @cli.command(name="list")
