@@ -1,0 +1,1 @@
+"""Checks certificates and refutations. Standard library only."""

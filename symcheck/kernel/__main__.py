@@ -21,7 +21,10 @@ def verify(source: str | bytes) -> check.Accepted | refutation.Refuted:
     if schema == check.SCHEMA:
         return check.check(document)
     if schema == BUNDLE:
-        parts = [check.check(part) for part in items(fields(document, {"schema", "certificates"})["certificates"], at="document")]
+        parts = [
+            check.check(part)
+            for part in items(fields(document, {"schema", "certificates"})["certificates"], at="document")
+        ]
         if not parts:
             raise Reject("document: no certificate")
         statement = "; and ".join(dict.fromkeys(part.statement for part in parts))

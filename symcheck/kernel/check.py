@@ -118,7 +118,8 @@ class Claim:
         if not words:
             raise Reject("tensors: there are none")
         for kind_, rows in fields(data.get("characters", {}), set(), {"weight", "grad"}, at="characters").items():
-            scalars = getattr(context.read({"axes": [], "scalars": rows}, "characters"), "scalars", ())
+            read = context.read({"axes": [], "scalars": rows}, "characters")
+            scalars = () if read is None else read.scalars
             for name in [n for n in self.laws if n.startswith(kind_)]:
                 self.laws[name] = replace(self.laws[name], scalars=scalars)
             words.append(" ".join([kind_, *(f"{n}^({k}, {e})" for n, k, e in scalars)]))
@@ -156,6 +157,9 @@ class _Node:
         if wrong := [name for name in laws if not name.startswith("state:")]:
             raise Reject(f"laws: {wrong[0]} is no state")
         self.laws = {name: claim.read(context, law, name) for name, law in laws.items()}
+        used = {x[1] for law in self.laws.values() if isinstance(law, Law) for x in law.axes if len(x) > 1}
+        if unused := sorted(self.gauges.keys() - used):
+            raise Reject(f"gauges: no law mentions {unused[0]}")
         if claim.property == "shift_quotient" and any(law and law[0] == "base" for law in self.laws.values()):
             raise Reject("laws: in a quotient every step has a shift of its own")
 

@@ -165,8 +165,11 @@ def harmless(document: Document, path: tuple[Any, ...], value: Any) -> bool:
     """Changes that leave what is proved, of which programs, and under which conditions:
 
     the report of the bridge, which is not part of the proof; the order of nodes; and the law of a line, or of a state
-    tensor, that is given up (null): the kernel accepts that only if nothing else rests on it.
+    tensor, that is given up (null), or that a coercion weakens further: the kernel accepts that only if nothing else
+    rests on it.
     """
+    if "law" in path and at(document, path[: path.index("law")])["op"] == "coerce":
+        return True
     if path[0] == "bridge" or path == ("nodes",):
         return True
     return value is None and (path[-1] == "law" or path[2:3] == ("laws",))
