@@ -216,7 +216,9 @@ class _Search:
         nodes = [
             {
                 "name": name,
-                "gauges": [{"name": g, "class": v.kind, "fibre": v.fibre} for g, v in node.gauges.items()],
+                "gauges": [
+                    {"name": g, "class": node.gauges[g].kind, "fibre": node.gauges[g].fibre} for g in _used(node)
+                ],
                 "laws": {key: law_json(law) for key, law in node.laws.items()},
             }
             for name, node in self.nodes.items()
@@ -273,6 +275,12 @@ class _Search:
         if same and law.sym >= goal.sym and law.nonneg >= goal.nonneg:
             return place
         return inference.coerce(place, goal)
+
+
+def _used(node: _Node) -> list[str]:
+    """The gauges that the laws of a node still mention, after they were weakened."""
+    labels = [label for law in node.laws.values() if isinstance(law, Law) for label in law.axes if len(label) > 1]
+    return sorted(node.gauges.keys() & {label[1] for label in labels})
 
 
 def _map_gauges(law: Law, names: Mapping[str, str]) -> Law:
