@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -25,20 +26,22 @@ GAP = 12
 LETTER = 7
 """Width of a letter, in pixels, in the widest of the fonts."""
 
+CONDITIONAL = "proved on condition"
 SHAPES = {
-    "supported": "m4.5 9.5 3.3 3.5 6.2-7",
+    "proved": "m5.5 6.3h7m-7 1.4h7m-7 1.3h7m-7 1.3h7m-7 1.4h7",
+    CONDITIONAL: "m6 6h6v6h-6z",
     "refuted": "m5.5 5.5 7 7m0-7-7 7",
-    "declined": "m6 9h6",
+    "supported": "m4.5 9.5 3.3 3.5 6.2-7",
     "vacuous": "m6 9a3 3 0 1 0 6 0a3 3 0 1 0-6 0m-1 5 8-10",
-    "proved": "m5 5h8v8h-8z",
+    "declined": "m6 9h6",
     "error": "m9 4v6m0 3v1",
 }
-"""The mark of each verdict, so that the picture does not speak by colour alone."""
+"""The mark of each answer, so that the picture does not speak by colour alone. A full square is a proof."""
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours: text, faint text, and background and mark of each verdict."""
+    """Colours: text, faint text, and background and mark of each answer."""
 
     text: str
     faint: str
@@ -50,11 +53,12 @@ THEMES = {
         "#1f2328",
         "#59636e",
         {
-            "supported": ("#cfe8f5", "#0b5c8a"),
+            "proved": ("#b9e6c4", "#116329"),
+            CONDITIONAL: ("#ddf4e3", "#116329"),
             "refuted": ("#fbd9c0", "#a33c00"),
-            "declined": ("#eaedf0", "#818b98"),
+            "supported": ("#cfe8f5", "#0b5c8a"),
             "vacuous": ("#f5efc9", "#7d6a00"),
-            "proved": ("#c6ecd0", "#116329"),
+            "declined": ("#eaedf0", "#818b98"),
             "error": ("#ecd5f5", "#6b2a86"),
         },
     ),
@@ -62,11 +66,12 @@ THEMES = {
         "#e6edf3",
         "#9198a1",
         {
-            "supported": ("#133a52", "#79c0ff"),
-            "refuted": ("#582a10", "#ffb77c"),
-            "declined": ("#21262d", "#7d8590"),
-            "vacuous": ("#3d3711", "#e3c84b"),
             "proved": ("#12402a", "#7ee2a0"),
+            CONDITIONAL: ("#0f2c20", "#7ee2a0"),
+            "refuted": ("#582a10", "#ffb77c"),
+            "supported": ("#133a52", "#79c0ff"),
+            "vacuous": ("#3d3711", "#e3c84b"),
+            "declined": ("#21262d", "#7d8590"),
             "error": ("#41214f", "#dcaef0"),
         },
     ),
@@ -84,12 +89,18 @@ def columns_of(results: Sequence[Result]) -> dict[str, list[tuple[str, str]]]:
     }
 
 
+def answer_of(result: Result) -> str:
+    """The verdict; a proof says if it needs a condition."""
+    verdict: str = result["verdict"]
+    return CONDITIONAL if verdict == "proved" and result["conditions"] else verdict
+
+
 def rows_of(results: Sequence[Result], columns: Sequence[tuple[str, str]]) -> list[Row]:
-    """Name and verdicts of each configuration; those of one target that agree in everything share a row."""
+    """Name and answers of each configuration; those of one target that agree in everything share a row."""
     verdicts: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
     for r in results:
         configuration = (r["target"], json.dumps(r["config"]))
-        verdicts.setdefault(configuration, {})[r["block"], r["property"]] = r["verdict"]
+        verdicts.setdefault(configuration, {})[r["block"], r["property"]] = answer_of(r)
     shared: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (target, config), answers in verdicts.items():
         shared.setdefault((target, tuple(answers[column] for column in columns)), []).append(config)
@@ -120,19 +131,19 @@ def svg(report: Mapping[str, Any], theme: Theme) -> str:
             for n, (name, _) in enumerate(rows)
         ),
     ]
-    for verdict, (fill, stroke) in theme.cells.items():
+    for answer, (fill, stroke) in theme.cells.items():
         cells = [
             (x, HEADER + n * SIZE)
-            for n, (_, verdicts) in enumerate(rows)
-            for x, found in zip(places, verdicts, strict=True)
-            if found == verdict
+            for n, (_, answers) in enumerate(rows)
+            for x, found in zip(places, answers, strict=True)
+            if found == answer
         ]
         if cells:
             squares = "".join(f"M{x + 0.5} {y + 0.5}h18v18h-18z" for x, y in cells)
-            marks = "".join(f"M{x} {y}{SHAPES[verdict]}" for x, y in cells)
+            marks = "".join(f"M{x} {y}{SHAPES[answer]}" for x, y in cells)
             parts.append(f'<path d="{squares}" fill="{fill}"/>')
             parts.append(f'<path d="{marks}" fill="none" stroke="{stroke}" stroke-width="1.7"/>')
-    parts += _legend(report, theme, left, height)
+    parts += _legend(report, theme, height)
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -158,15 +169,17 @@ def _headers(groups: Mapping[str, Sequence[tuple[str, str]]], places: Sequence[i
             )
 
 
-def _legend(report: Mapping[str, Any], theme: Theme, left: int, height: int) -> Iterator[str]:
-    x, y = left, height - 36
-    for verdict, (fill, stroke) in theme.cells.items():
-        if report["counts"][verdict]:
+def _legend(report: Mapping[str, Any], theme: Theme, height: int) -> Iterator[str]:
+    x, y = 8, height - 36
+    counts = Counter(map(answer_of, report["results"]))
+    for answer, (fill, stroke) in theme.cells.items():
+        if counts[answer]:
             yield f'<path d="M{x} {y}h18v18h-18z" fill="{fill}"/>'
-            yield f'<path d="M{x} {y}{SHAPES[verdict]}" fill="none" stroke="{stroke}" stroke-width="1.7"/>'
-            yield f'<text x="{x + 24}" y="{y + 13}">{verdict}</text>'
-            x += 104
-    yield f'<text x="{left}" y="{height - 3}" font-size="11" fill="{theme.faint}">{escape(_summary(report))}</text>'
+            yield f'<path d="M{x} {y}{SHAPES[answer]}" fill="none" stroke="{stroke}" stroke-width="1.7"/>'
+            told = f"{answer} ({counts[answer]})"
+            yield f'<text x="{x + 24}" y="{y + 13}">{told}</text>'
+            x += 32 + LETTER * len(told)
+    yield f'<text x="8" y="{height - 3}" font-size="11" fill="{theme.faint}">{escape(_summary(report))}</text>'
 
 
 def _summary(report: Mapping[str, Any]) -> str:
