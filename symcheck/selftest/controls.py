@@ -240,6 +240,11 @@ def rotates_by_an_exponential(grad: torch.Tensor, state: State, weight: torch.Te
     return torch.linalg.matrix_exp(-0.01 * turn) @ weight - weight
 
 
+@_control("embedding", "random, but normal noise has no preferred basis: equivariant in distribution")
+def adds_normal_noise(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    return -0.1 * row_norm(grad + torch.randn_like(grad))
+
+
 class _PairedRows(torch.optim.Optimizer):
     """Normalises gate and up rows of a neuron together, and the down columns by themselves."""
 

@@ -344,7 +344,7 @@ def nan_update(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.
 
 @_mutant("embedding", "equivariance", "a random update cannot be refuted by one draw", expected=Verdict.DECLINED)
 def random_update(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
-    return -0.1 * row_norm(grad + torch.randn_like(grad))
+    return -0.1 * row_norm(grad + torch.rand_like(grad))
 
 
 # -- contracts -------------------------------------------------------------------------------------------------------
