@@ -160,7 +160,7 @@ def _derivations(report: Report, *, as_latex: bool = False) -> str:
     documents: dict[str, Mapping[str, Any]] = {}
     for result in report.results:
         document = result.evidence.certificate
-        if isinstance(document, Mapping):
+        if result.verdict is not Verdict.REFUTED and isinstance(document, Mapping):
             name = certificate_name(document)
             documents[name] = document
             answered.setdefault(name, []).append(f"{label(result)}, {result.block}: {result.property}")

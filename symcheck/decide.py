@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from groups import get_block, parse_action
 from symcheck.probe.judge import Judge
@@ -12,6 +13,7 @@ from symcheck.probe.names import BUDGETS, CONTRACTS, PROPERTIES, Question
 from symcheck.probe.trajectory import CandidateError, ConfiguredCandidate
 from symcheck.probe.witness import read
 from symcheck.prove.errors import NoProof
+from symcheck.prove.refute import refutation
 from symcheck.prove.workshop import ANOTHER_PATH, Proved, Workshop
 from symcheck.result import Evidence, Result, Verdict
 
@@ -25,7 +27,8 @@ def decide(
     """Answer every question about one candidate, in order; one result each.
 
     Every question is searched for a counterexample, whether it has a proof or not. A proof turns "supported" into
-    "proved". A counterexample that a proof covers is a defect of symcheck, and reported as an error.
+    "proved". A counterexample that a proof covers is a defect of symcheck, and reported as an error. One that stands is
+    executed again in exact arithmetic where the kernel can.
     """
     decider = _Decider(candidate, Judge(candidate, BUDGETS[budget], tuple(dtypes), seed), budget, seed)
     for question in questions:
@@ -42,9 +45,15 @@ class _Decider:
         self.seed = seed
         self.workshop = Workshop(candidate, self.budget, seed=seed)
         self.known: dict[tuple[object, ...], Proved | NoProof] = {}
+        self.refuted: dict[tuple[object, ...], Mapping[str, Any] | None] = {}
 
     def answer(self, question: Question) -> Result:
         """The verdict on one question."""
+        result = self._decided(question)
+        certified = result.verdict is Verdict.REFUTED and question.property in PROPERTIES
+        return self._certified(question, result) if certified else result
+
+    def _decided(self, question: Question) -> Result:
         result = self.judge.answer(question)
         if question.property not in PROVABLE:
             return result
@@ -88,6 +97,22 @@ class _Decider:
             reason=f"symcheck contradicts itself: there is a proof, and {result.reason}; please report this",
             evidence=Evidence(witness=witness, certificate=proved.document),
         )
+
+    def _certified(self, question: Question, result: Result) -> Result:
+        """The refutation with a document that the kernel accepts, where there is one."""
+        witness = result.evidence.witness
+        if not isinstance(witness, Mapping):
+            return result
+        centred = get_block(question.block).centred_gradients or question.property == "horizontality"
+        # The judge gives blocks that share an action the same witness.
+        key = (question.property, question.action, centred, id(witness))
+        if key not in self.refuted:
+            self.refuted[key] = refutation(self.candidate, witness, centred=centred, seed=self.seed)
+        document = self.refuted[key]
+        if document is None:
+            return result
+        evidence = dataclasses.replace(result.evidence, certificate=document)
+        return dataclasses.replace(result, reason=f"{result.reason}, certified in exact arithmetic", evidence=evidence)
 
     # -- proofs --------------------------------------------------------------------------------------------------
 

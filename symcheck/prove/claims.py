@@ -24,10 +24,14 @@ WIDER = {"Cyclic": "Perm", "U1[half]": "O", "U1[interleaved]": "O"}
 
 @dataclass(frozen=True)
 class ClaimedAction:
-    """The ``claim`` part of a certificate, and how the axes of the parameters are split for it (None: not at all)."""
+    """The ``claim`` part of a certificate, and how the axes of the parameters are split for it (None: not at all).
+
+    ``axes`` lists for every tensor its axes as they are split, those of size one too: size, and how the axis moves.
+    """
 
     claim: dict[str, Any]
     splits: Splits | None
+    axes: tuple[tuple[tuple[int, Any], ...], ...] = ()
 
 
 def equivariance_claim(action: Action, shapes: Shapes) -> ClaimedAction:
@@ -48,7 +52,7 @@ def equivariance_claim(action: Action, shapes: Shapes) -> ClaimedAction:
     heads: dict[str, tuple[str | None, str | None, int]] = {}
     for name, group in inner.variables:
         heads[name] = _declare(name, group, base, variables, _entries(inner, name, shapes))
-    tensors, splits, cut = [], [], False
+    tensors, splits, whole, cut = [], [], [], False
     for number, shape in enumerate(shapes):
         axes: list[Any] = [["experts", 0, 1]] if stacked else []
         sizes: list[tuple[int, ...]] = [(shape[0],)] if stacked else []
@@ -66,13 +70,17 @@ def equivariance_claim(action: Action, shapes: Shapes) -> ClaimedAction:
                 cut = True
             else:
                 sub = sum(size > 1 for size in shape[:position]) if factor.axis == "entries" else 0
-                axes.append(None if own is None else [own, sub, power])
+                single = factor.axis == "entries" and shape[position] == 1  # is none of the variable's axes
+                axes.append(None if own is None or single else [own, sub, power])
                 sizes.append((shape[position],))
         flat = [size for split in sizes for size in split]
+        whole.append(tuple(zip(flat, axes, strict=True)))
         tensors.append([axis for axis, size in zip(axes, flat, strict=True) if size > 1])
         splits.append(tuple(tuple(size for size in split if size > 1) for split in sizes))
     return ClaimedAction(
-        {"property": "equivariance", "variables": variables, "tensors": tensors}, tuple(splits) if cut else None
+        {"property": "equivariance", "variables": variables, "tensors": tensors},
+        tuple(splits) if cut else None,
+        tuple(whole),
     )
 
 
