@@ -43,7 +43,7 @@ def install(
                 seconds=float(Fraction(1, 8)),
             )
 
-    monkeypatch.setattr("symcheck.probe.probe", probe)
+    monkeypatch.setattr("symcheck.decide.decide", probe)
 
 
 def step_once(candidate: Candidate, verdict: Verdict) -> tuple[Verdict, str]:

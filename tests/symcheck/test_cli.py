@@ -163,7 +163,7 @@ def test_an_error_of_ours_is_code_4_without_a_traceback(
     def broken(*_: object, **__: object) -> None:
         raise AssertionError("our mistake")
 
-    monkeypatch.setattr("symcheck.probe.probe", broken)
+    monkeypatch.setattr("symcheck.decide.decide", broken)
     assert run(["certify", "mine.py:Good", "--block", "router"]) == 4
     err = capsys.readouterr().err
     assert "Traceback" not in err
@@ -239,8 +239,10 @@ def test_the_selftest_prints_its_score(
         ]
 
     monkeypatch.setattr(suite, "run", trials)
-    assert run(["selftest"]) == code
-    assert capsys.readouterr().out.splitlines()[-1] == f"mutants killed: {words}, false alarms: 0/1"
+    assert run(["selftest", "--programs", "4"]) == code
+    *_, told, programs = capsys.readouterr().out.splitlines()
+    assert told == f"mutants killed: {words}, false alarms: 0/1"
+    assert programs.startswith("random programs: 4, asked about 16 symmetries: unsound proofs 0, proved ")
 
 
 def test_the_version() -> None:

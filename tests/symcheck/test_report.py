@@ -99,7 +99,9 @@ def test_the_schema_is_one_and_refuses_what_is_not_a_report() -> None:
         ([result(Verdict.REFUTED)], False, True, 0),
         ([result(Verdict.REFUTED)], True, True, 1),
         # Claims, positive and negative.
-        ([result(Verdict.SUPPORTED, expected="proved")], False, True, 0),
+        ([result(Verdict.PROVED, expected="proved")], False, True, 0),
+        ([result(Verdict.PROVED, expected="supported")], False, True, 0),
+        ([result(Verdict.SUPPORTED, expected="proved")], False, True, 1),
         ([result(Verdict.REFUTED, expected="proved")], False, True, 1),
         ([result(Verdict.REFUTED, expected="refuted")], False, True, 0),
         ([result(Verdict.REFUTED, expected="refuted")], True, True, 1),
@@ -231,3 +233,16 @@ def test_a_target_without_any_answer_is_told_and_not_tabulated() -> None:
     report = Report(results=[dataclasses.replace(one, reason="it called sys.exit(1)") for one in silent])
     assert grids(report) == []
     assert "t: error: every question\n  it called sys.exit(1)" in str(report)
+
+
+def test_certificates_are_stored_once_and_named_in_the_report(tmp_path: Path) -> None:
+    document = {"schema": "symcheck.certificates/1", "certificates": []}
+    found = [
+        dataclasses.replace(result(Verdict.PROVED), block=block, evidence=Evidence(certificate=document))
+        for block in ("embedding", "swiglu_gate")
+    ]
+    report = Report(results=found)
+    assert report.write_certificates(tmp_path / "certs") == 1
+    (path,) = (tmp_path / "certs").iterdir()
+    assert json.loads(path.read_text()) == document
+    assert {item["evidence"]["certificate"] for item in report.to_dict()["results"]} == {path.stem}
