@@ -197,11 +197,16 @@ def test_an_element_that_is_not_exact_is_no_refutation() -> None:
 def test_a_large_witness_is_left_alone() -> None:
     with pytest.raises(NoProof, match="too large"):
         build(SIGN, shown(SIGN, "matrix", ((24, 16),), steps=1), centred=False)
+    muon = torch_optimizer("Muon", lr=0.1)
+    with pytest.raises(NoProof, match="too long"):
+        build(muon, shown(muon, "matrix", ((8, 8),), action="O(entries)", steps=2), centred=False)
 
 
-def test_a_group_without_a_class_has_no_refutation() -> None:
-    with pytest.raises(NoProof, match="no law describes"):
-        build(SIGN, shown(SIGN, "matrix", ((2, 2),), action="GL(rows)"), centred=False)
+@pytest.mark.parametrize("action", ["GL(rows)", "Cyclic(rows)", "U1[half](cols)", "(U1[half] wr Perm[1])(rows)"])
+def test_a_group_without_a_class_has_no_refutation(action: str) -> None:
+    candidate = stepping(lambda g, w: g[:1].sign().expand_as(g))
+    with pytest.raises(NoProof, match=r"no law describes|no class"):
+        build(candidate, shown(candidate, "matrix", ((2, 2),), action=action), centred=False)
 
 
 # -- documents mean what the witness shows ----------------------------------------------------------------------------
