@@ -151,7 +151,12 @@ def _contract(context: Context, line: Line, laws: Sequence[Law]) -> Law:
             if keep == drop or drop not in out:
                 labels[one] = labels[two] = FREE
                 rows = [[keep if i == drop else i for i in row] for row in rows]
-            elif sum(row.count(keep) + row.count(drop) for row in rows) > 2:
+            elif rows[number].count(keep) + rows[number].count(drop) > 2 or any(
+                letter in (keep, drop) and label != FREE
+                for other, row in enumerate(rows)
+                for letter, label in zip(row, axes[other], strict=True)
+                if other != number
+            ):
                 raise Reject("contract: delta shares an index with another factor")
     found: dict[int, list[Label]] = {}
     bases: dict[int, set[int]] = {}
