@@ -213,7 +213,7 @@ class _Bare:
 
 def _load_lines(target: str) -> str:
     if target.startswith("rule:"):
-        return f'from reference.optimizers import from_rule_name\nOptimizer = from_rule_name("{target[5:]}")'
+        return f'from reference.optimizers import OPTIMIZERS\nOptimizer = OPTIMIZERS["{target[5:]}"]'
     if ".py:" in target:
         path, _, name = target.rpartition(":")
         return (

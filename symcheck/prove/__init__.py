@@ -1,0 +1,1 @@
+"""Proofs: laws found, certificates written, mathematics shown (``docs/proof.md``)."""

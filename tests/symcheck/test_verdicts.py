@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+import symcheck
 from groups import BLOCKS, get_block
 from symcheck.probe import plan, probe, replay, repro_script
 from symcheck.probe.measure import LEAST_FLOOR, MARGIN
@@ -283,3 +284,11 @@ def test_a_step_that_stumbles_over_an_idle_parameter_is_an_error_of_purity_and_n
     assert result.verdict is Verdict.ERROR
     assert "shape" not in result.reason
     assert _ask(candidate, "embedding").verdict is Verdict.SUPPORTED
+
+
+def test_the_script_of_a_reference_rule_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    report = symcheck.certify("rule:signsgd", block="embedding", property="equivariance")
+    witness = report["embedding", "equivariance"].evidence.witness
+    assert isinstance(witness, dict)
+    exec(compile(repro_script(witness), "repro.py", "exec"), {})
+    assert float(capsys.readouterr().out.split()[-1]) > 0.01
