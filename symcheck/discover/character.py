@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from symcheck.probe.contracts.scale_orbit import Breaks, homogeneity
 from symcheck.probe.relation import Relation
 from symcheck.probe.strata import STRATA
 from symcheck.probe.trajectory import CandidateError, Inputs, Tensors, build, largest, run, seed_everything, take_step
+from symcheck.prove.errors import NoProof
+from symcheck.prove.workshop import Proved, Workshop
 from symcheck.result import ORDINARY, Verdict
 
 STEPS = 4
@@ -88,7 +91,7 @@ def characterise(setting: Setting) -> tuple[Trait, ...]:
     random = ", ".join(nature.random) or "seed-dependent"
     return (
         _degree(setting),
-        Trait("odd", _answer(setting, _Odd()), "U(-W, -G) = -U(W, G)"),
+        _oddness(setting),
         _transpose(setting),
         _descent(setting),
         Trait("weight dependence", _yes(not free), "the displacement " + ("ignores" if free else "depends on") + " W"),
@@ -119,6 +122,23 @@ def _answer(setting: Setting, relation: Relation) -> str:
     return "undecided" if setting.nature.seed_dependent else "no"
 
 
+def _oddness(setting: Setting) -> Trait:
+    proved = _is_proved(lambda: _workshop(setting).prove_oddness())
+    return Trait("odd", _answer(setting, _Odd()), "U(-W, -G) = -U(W, G)" + (": proved" if proved else ""))
+
+
+def _workshop(setting: Setting) -> Workshop:
+    return Workshop(setting.candidate, setting.budget, seed=setting.seed)
+
+
+def _is_proved(proof: Callable[[], Proved]) -> bool:
+    try:
+        proof()
+    except (NoProof, CandidateError):
+        return False
+    return True
+
+
 def _transpose(setting: Setting) -> Trait:
     try:
         return Trait("transpose symmetry", _answer(setting, _Transpose()), "U(W^T, G^T) = U(W, G)^T")
@@ -135,6 +155,8 @@ def _degree(setting: Setting) -> Trait:
     if degree is None:
         return Trait(name, "none", "U(cG) is no power of c times U(G), even near c = 1")
     text = f"U(cG) = c^{degree} U(G) for c from 2^{low} to 2^{high}, within 1 %; other scales do not follow"
+    if _is_proved(lambda: _workshop(setting).prove_degree(Fraction(degree).limit_denominator(64))):
+        text = f"U(cG) = c^{degree} U(G) for every c > 0 where W moves by c^{degree}: proved"
     return Trait(name, str(degree), text, {"degree": degree, "from": 2.0**low, "to": 2.0**high})
 
 

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ GAP = 1e-9
 """Relative distance of eigenvalues that counts as a simple spectrum: far above rounding, far below any ordinary gap."""
 NO_UNIT_AXES = "no axis of length one"
 ANOTHER_PATH = "another path through the code"
+_OBLONG: tuple[Shapes, ...] = (((3, 5),), ((5, 3),), ((4, 4),))
 _INDEPENDENCE: tuple[Shapes, ...] = (((5, 3), (4, 2)), ((4, 3), (4, 3)), ((3, 5), (3, 5)))
 
 
@@ -103,6 +105,27 @@ class Workshop:
                 claim = {"property": "independence", "tensors": len(shapes), "of": f"grad:{number}"}
                 proofs.append(prove(machine, claim, self._bridge(keys)))
         return self._proved(proofs, runs)
+
+    def prove_degree(self, degree: Fraction) -> Proved:
+        """A proof of ``U(c G) = c^degree U(G)`` for every ``c > 0``: weights that move by ``c^degree`` follow gradients
+        that move by ``c``."""
+        return self._prove_character("scale+", [0, str(Fraction(degree))], [0, "1"])
+
+    def prove_oddness(self) -> Proved:
+        """A proof of ``U(-G) = -U(G)``, with the weights reflected too."""
+        return self._prove_character("sign", [1, "0"], [1, "0"])
+
+    def _prove_character(self, kind: str, weight: list[Any], grad: list[Any]) -> Proved:
+        moved = {"weight": weight, "grad": grad}
+        claim = {
+            "property": "equivariance",
+            "variables": [{"name": "c", "class": kind, "axes": 0, "fibre": None}],
+            "tensors": [[None, None]],
+            # An exponent of zero is no character: then the weights stay where they are.
+            "characters": {name: [["c", *row]] for name, row in moved.items() if row != [0, "0"]},
+        }
+        machine, keys = self._machine(_OBLONG, None)
+        return self._proved([prove(machine, claim, self._bridge(keys))], keys)
 
     # -- claims --------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -186,3 +187,33 @@ def test_block_independence_is_dataflow() -> None:
 
     with pytest.raises(NoProof):
         Workshop(Candidate("clipped", {}, lambda p: Clipped(p, lr=0.1)), BUDGETS["quick"]).prove_independence()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "degree"), [("SGD", {"momentum": 0.9}, 1), ("SGD", {"weight_decay": 0.1}, 1)]
+)
+def test_linear_rules_have_degree_one(name: str, settings: dict[str, Any], degree: int) -> None:
+    workshop = Workshop(torch_optimizer(name, **settings), BUDGETS["quick"])
+    assert workshop.prove_degree(Fraction(degree)).proofs
+    assert workshop.prove_oddness().proofs
+    with pytest.raises(NoProof):
+        workshop.prove_degree(Fraction(0))
+
+
+def test_signs_have_degree_zero_and_a_square_root_one_half() -> None:
+    signs = Workshop(stepping(lambda g, w, state: g.sign()), BUDGETS["quick"])
+    assert signs.prove_degree(Fraction(0)).proofs
+    assert signs.prove_oddness().proofs
+    roots = Workshop(stepping(lambda g, w, state: g.abs().sqrt() * g.sign()), BUDGETS["quick"])
+    assert roots.prove_degree(Fraction(1, 2)).proofs
+    with pytest.raises(NoProof):
+        roots.prove_degree(Fraction(1))
+
+
+def test_eps_has_no_degree_and_squares_are_not_odd() -> None:
+    adam = Workshop(torch_optimizer("Adam"), BUDGETS["quick"])
+    with pytest.raises(NoProof):
+        adam.prove_degree(Fraction(0))
+    assert adam.prove_oddness().proofs
+    with pytest.raises(NoProof):
+        Workshop(stepping(lambda g, w, state: g * g), BUDGETS["quick"]).prove_oddness()
