@@ -265,11 +265,36 @@ class Builder:
         result = [names[letter] for letter in itertools.chain(*out)]
         dims = tuple(tuple(size[letter] for letter in group) for group in out)
         dtype = operands[0].dtype if dtype is None else dtype
+        if any(self.lines[x.line].op == "zero" for x in operands):
+            return self.zero(dims, dtype)  # values are finite
+        if len(operands) == 1 and self._centred(operands[0].line, set(flat[0]) - set(result), flat[0]):
+            return self.zero(dims, dtype)
         if len(operands) == 1 and flat[0] == result:
             return Sym(operands[0].line, dims, dtype)
         attributes = {"indices": flat, "out": result, "mean": mean}
         line = self.emit("contract", [x.line for x in operands], itertools.chain(*dims), attributes)
         return Sym(line, dims, dtype)
+
+    def _centred(self, at: int, summed: set[int], letters: Sequence[int]) -> bool:
+        """Whether a value is ``x - mean(x)`` with the mean over some of the ``summed`` letters: such a sum is zero."""
+        line = self.lines[at]
+        if line.op != "add" or len(line.operands) != 2 or self.lines[line.operands[1]].op != "expand":
+            return False
+        (value, spread), (first, sign) = line.operands, line.attributes["signs"]
+        axes, mean = set(self.lines[spread].attributes["axes"]), self.lines[self.lines[spread].operands[0]]
+        if mean.op == "add" and list(mean.attributes["signs"]) == [-1]:
+            mean, sign = self.lines[mean.operands[0]], -sign
+        if first == sign:
+            return False
+        rest = [axis for axis in range(line.rank) if axis not in axes]
+        return (
+            mean.op == "contract"
+            and bool(mean.attributes["mean"])
+            and mean.operands == (value,)
+            and mean.attributes == {"indices": [list(range(line.rank))], "out": rest, "mean": True}
+            and len(set(letters)) == len(letters)
+            and {letters[axis] for axis in axes} <= summed
+        )
 
     def mul(self, *operands: Sym, dtype: torch.dtype | None = None) -> Sym:
         """The product, broadcast."""
@@ -292,12 +317,15 @@ class Builder:
         return self.contract([x], [letters], out, mean=mean, dtype=dtype)
 
     def add(self, *operands: Sym, signs: Sequence[int] | None = None, dtype: torch.dtype | None = None) -> Sym:
-        """The signed sum, broadcast. A value and its negative cancel; the negative of a negative is the value."""
+        """The signed sum, broadcast. A value and its negative cancel, zeros are left out; the negative of a negative is
+        the value."""
         dims = self.broadcast_dims(operands)
         dtype = dtype or operands[0].dtype
         terms: list[tuple[int, int]] = []
         for x, sign in zip(operands, signs or [1] * len(operands), strict=True):
             at = self.expand_to(x, dims).line
+            if self.lines[at].op == "zero":
+                continue
             if self.lines[at].op == "add" and list(self.lines[at].attributes["signs"]) == [-1]:
                 at, sign = self.lines[at].operands[0], -sign
             if (at, -sign) in terms:
@@ -320,13 +348,23 @@ class Builder:
         return self.add(x, signs=(-1,))
 
     def map(self, fn: str, *operands: Sym, args: Sequence[Scalar | None] = (), dtype: torch.dtype | None = None) -> Sym:
-        """An elementwise function, broadcast; ``args`` its parameters."""
+        """An elementwise function, broadcast; ``args`` its parameters. A sum of squares is its own magnitude."""
         dims = self.broadcast_dims(operands)
+        if fn == "abs" and self._nonneg(operands[0].line):
+            return replace(operands[0], dtype=dtype or operands[0].dtype)
         lines = [self.expand_to(x, dims).line for x in operands]
         attributes: dict[str, Any] = {"fn": fn}
         if args:
             attributes["args"] = [None if value is None else str(exact(value)) for value in args]
         return Sym(self.emit("map", lines, itertools.chain(*dims), attributes), dims, dtype or operands[0].dtype)
+
+    def _nonneg(self, at: int, depth: int = 4) -> bool:
+        """Whether a value is negative nowhere, as its own line and a few before it show."""
+        line = self.lines[at]
+        if line.op != "contract" or not depth:
+            return bool(line.op == "zero" or (line.op == "number" and line.attributes["nonneg"]))
+        factors = list(zip(line.operands, map(tuple, line.attributes["indices"]), strict=True))
+        return all(factors.count(factor) % 2 == 0 or self._nonneg(factor[0], depth - 1) for factor in factors)
 
     def div(self, x: Sym, y: Sym, dtype: torch.dtype | None = None) -> Sym:
         """``x / y``."""
@@ -337,8 +375,16 @@ class Builder:
         dims = self.broadcast_dims((mask, x, y))
         if self.lines[mask.line].op == "zero":
             return replace(self.expand_to(y, dims), dtype=dtype or x.dtype)
+        if self._is_number_zero(x) or self._is_number_zero(
+            y
+        ):  # zeros have more laws than a number that happens to be 0
+            x, y = (self.zero(dims, z.dtype) if self._is_number_zero(z) else z for z in (x, y))
         lines = [self.expand_to(value, dims).line for value in (mask, x, y)]
         return Sym(self.emit("select", lines, itertools.chain(*dims)), dims, dtype or x.dtype)
+
+    def _is_number_zero(self, x: Sym) -> bool:
+        line = self.lines[x.line]
+        return line.op == "number" and line.attributes["value"] == "0"
 
     def symmetric(self, fn: str, x: Sym, dims: Iterable[int], dtype: torch.dtype | None = None) -> Sym:
         """A function of the entries along ``dims`` that ignores their order; ``dims`` stay with size one.

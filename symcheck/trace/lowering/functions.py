@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
+from fractions import Fraction
 
 import torch
 
-from symcheck.trace.builder import Builder, NotInVocabulary, Scalar, Sym
+from symcheck.trace.builder import Builder, NotInVocabulary, Scalar, Sym, exact
 from symcheck.trace.lowering.operands import computed, float_dtype, reciprocal_number, result_dtype, value
 from symcheck.trace.lowering.table import Arguments, lowers
 
@@ -35,8 +37,27 @@ for _name, _fn in _OTHER_NAMES.items():
 
 def _binary(builder: Builder, given: Arguments, *, fn: str) -> Sym:
     x, y = given["self"], given["other"]
+    if fn in ("maximum", "minimum") and not isinstance(y, Sym):
+        return _bounded(builder, x, y, fn)
     dtype = float_dtype(x, y) if fn in ("hypot", "atan2") else result_dtype(x, y)
     return builder.map(fn, value(builder, x), value(builder, y), dtype=dtype)
+
+
+def _bounded(builder: Builder, x: Sym, bound: Scalar, fn: str) -> Sym:
+    """``x`` bounded by a number. Bounded by opposite numbers from both sides it is an odd function: a clamp to one of
+    ``x / bound``, so that the bound, which may change from step to step, stays a number of the program."""
+    dtype = result_dtype(x, bound)
+    line = builder.lines[x.line]
+    if line.op == "map" and line.attributes["fn"] == {"maximum": "minimum", "minimum": "maximum"}[fn]:
+        inner, before = line.operands
+        other = builder.lines[before]
+        while other.op == "expand":
+            other = builder.lines[other.operands[0]]
+        height = exact(bound) if fn == "minimum" else -exact(bound)
+        if other.op == "number" and other.attributes["value"] == str(-exact(bound)) and height > 0:
+            share = builder.scale(replace(x, line=inner), 1 / height)
+            return builder.scale(builder.map("clamp_symmetric", share, args=(1,)), height, dtype=dtype)
+    return builder.map(fn, x, value(builder, bound), dtype=dtype)
 
 
 for _fn in ("maximum", "minimum", "hypot", "atan2", "fmod", "remainder"):
@@ -96,6 +117,7 @@ def clamp(builder: Builder, x: Sym, low: Sym | Scalar | None, high: Sym | Scalar
     high = None if high == math.inf else high
     if low is None and high is None:
         return x
+    low, high, x = _bounds(builder, low, high, x)
     if low is not None and high is not None and low == -high and high >= 0:
         return builder.map("clamp_symmetric", x, args=(high,), dtype=dtype)
     if low == 0 and high is None:
@@ -103,6 +125,23 @@ def clamp(builder: Builder, x: Sym, low: Sym | Scalar | None, high: Sym | Scalar
     if low is not None and high is not None and low > high:
         raise NotInVocabulary("a lower bound above the upper one")
     return builder.map("clamp", x, args=(low, high), dtype=dtype)
+
+
+def _bounds(
+    builder: Builder, low: Scalar | None, high: Scalar | None, x: Sym
+) -> tuple[Scalar | None, Scalar | None, Sym]:
+    """A bound together with the opposite one that ``x`` was clamped to before: both at once may be symmetric."""
+    line = builder.lines[x.line]
+    if line.op != "map" or line.attributes["fn"] != "clamp" or (low is None) == (high is None):
+        return low, high, x
+    below, above = (None if bound is None else Fraction(bound) for bound in line.attributes["args"])
+    if high is not None and above is None and below is not None and below <= exact(high):
+        low = below
+    elif low is not None and below is None and above is not None and exact(low) <= above:
+        high = above
+    else:
+        return low, high, x
+    return low, high, replace(x, line=line.operands[0])
 
 
 @lowers("relu6")

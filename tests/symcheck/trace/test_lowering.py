@@ -124,6 +124,36 @@ def test_a_symmetric_clamp_is_odd() -> None:
     assert lowered.builder.lines[-1].attributes == {"fn": "clamp_symmetric", "args": ["1/2"]}
 
 
+BOUNDS = {"clamp_min": "min", "clamp_max": "max", "maximum": "other", "minimum": "other"}
+
+
+@pytest.mark.parametrize("bounds", [(-0.5, 0.5), (-0.5, 1.0), (0.5, -0.5)])
+@pytest.mark.parametrize(
+    "order",
+    [("clamp_min", "clamp_max"), ("clamp_max", "clamp_min"), ("maximum", "minimum"), ("minimum", "maximum")],
+)
+def test_opposite_bounds_one_after_the_other_are_one_odd_function(
+    bounds: tuple[float, float], order: tuple[str, str]
+) -> None:
+    x = normal((4, 3), 1)
+    lowered = Lowered()
+    value, expected = lowered.input(x), x
+    for name in order:
+        low = name in ("clamp_min", "maximum")
+        bound = bounds[not low]
+        result = lower(lowered.builder, name, {"self": value, BOUNDS[name]: bound})
+        assert isinstance(result, Sym)
+        value, expected = result, expected.clamp(min=bound) if low else expected.clamp(max=bound)
+    assert torch.allclose(lowered.value(value), expected, rtol=2.0**-50, atol=0)
+    odd = any(line.attributes.get("fn") == "clamp_symmetric" for line in lowered.builder.lines)
+    assert odd == (bounds == (-0.5, 0.5))
+
+
+def test_a_number_zero_that_is_chosen_has_the_law_of_zero() -> None:
+    lowered, _ = run(aten.masked_fill.Scalar, normal((3, 4), 0), normal((3, 4), 1) > 0, 0.0)
+    assert [lowered.builder.lines[at].op for at in lowered.builder.lines[-1].operands].count("zero") == 1
+
+
 @quick
 @given(shapes=broadcast_pairs(), seed=SEEDS)
 def test_clamp_by_tensors(shapes: Any, seed: int) -> None:

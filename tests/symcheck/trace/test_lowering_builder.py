@@ -136,3 +136,36 @@ def test_dimensions_of_size_one_have_no_axis() -> None:
     assert builder.transpose(x) == Sym(x.line, ((3,), ()), torch.float64)
     assert x.squeeze([0]).unsqueeze(-1).shape == (3, 1)
     assert ops(builder) == ["input"]
+
+
+def test_zeros_leave_no_trace() -> None:
+    builder = Builder()
+    x = builder.input("x", ((2,), (3,)), torch.float64)
+    zero = builder.zero(((2,), (3,)))
+    assert builder.lines[builder.mul(x, zero).line].op == "zero"
+    assert builder.add(x, zero).line == x.line
+
+
+@pytest.mark.parametrize("negative", [False, True])
+def test_a_centred_value_has_no_sum(negative: bool) -> None:
+    builder = Builder()
+    x = builder.input("x", ((2,), (3,)), torch.float64)
+    mean = builder.sum(x, [1], mean=True)
+    centred = builder.add(x, builder.neg(mean)) if negative else builder.sub(x, mean)
+    assert builder.lines[builder.sum(centred, [1]).line].op == "zero"
+    assert builder.lines[builder.sum(centred, [0, 1], mean=True).line].op == "zero"
+    assert builder.lines[builder.sum(centred, [0]).line].op == "contract"
+    assert builder.lines[builder.sum(builder.add(x, mean), [1]).line].op == "contract"
+    other = builder.sub(x, builder.sum(builder.mul(x, x), [1], mean=True))
+    assert builder.lines[builder.sum(other, [1]).line].op == "contract"
+    total = builder.sub(x, builder.sum(x, [1]))
+    assert builder.lines[builder.sum(total, [1]).line].op == "contract"
+
+
+def test_a_square_is_its_own_magnitude() -> None:
+    builder = Builder()
+    x = builder.input("x", ((2,), (3,)), torch.float64)
+    square = builder.scale(builder.mul(x, x), 0.5)
+    assert builder.map("abs", square).line == square.line
+    for other in (x, builder.scale(builder.mul(x, x), -0.5), builder.mul(x, x, x)):
+        assert builder.lines[builder.map("abs", other).line].op == "map"
