@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from symcheck import __version__
+from symcheck.audit.command import audit
 from symcheck.discover.command import discover
 from symcheck.errors import UsageError, describe_exception, one_line, unknown
 from symcheck.result import Result, Verdict
@@ -262,6 +263,7 @@ def verify(certificates: tuple[str, ...], debug: bool) -> int:
     return main(certificates)
 
 
+cli.add_command(audit)
 cli.add_command(discover)
 
 

@@ -1,0 +1,1 @@
+"""The audit of optimizers that others wrote: which of them respects which symmetry, proved or refuted."""
