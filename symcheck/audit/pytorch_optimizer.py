@@ -52,12 +52,16 @@ def optimizers() -> dict[str, OptimizerInfo]:
     found = {}
     for name in package.get_supported_optimizers():
         if name not in NOT_RUNNABLE:
-            make = _SPECIAL.get(name, lambda cls: cls)(package.load_optimizer(name))
+            make = _SPECIAL.get(name, _as_it_is)(package.load_optimizer(name))
             found[name] = OptimizerInfo(make=make, configs=_CONFIGS.get(name, {"default": {}}))
     return found
 
 
 # -- what some of them need ------------------------------------------------------------------------------------------
+
+
+def _as_it_is(cls: _Maker) -> _Maker:
+    return cls
 
 
 def _grouped(cls: _Maker, **entries: object) -> _Maker:
