@@ -43,12 +43,16 @@ class Bridge:
     """What was compared: ``steps``, the ``worst`` difference relative to the largest entry of its output, or why not.
 
     ``loosest`` is the largest tolerance that was granted to an entry, relative to the largest one of its output.
+    ``sharp`` and ``blurred`` are the outputs, with the digests of their programs, that some step compared sharply and
+    that none did. If the latter are all that failed, another run of the same program may be sharp there.
     """
 
     steps: int
     worst: float
     loosest: float = 0.0
     failure: str | None = None
+    sharp: frozenset[tuple[str, str]] = frozenset()
+    blurred: frozenset[tuple[str, str]] = frozenset()
 
 
 def check_bridge(trace: Trace, *, seed: int = 0) -> Bridge:
@@ -79,11 +83,11 @@ def check_bridge(trace: Trace, *, seed: int = 0) -> Bridge:
                 return Bridge(number, worst, loosest, f"{place}: output {name}: {entry.excess}")
             key = (step.program.digest, name)
             compared[key] = compared.get(key, False) or entry.sharp
-    for (_, name), sharp in compared.items():
-        if not sharp:
-            why = f"shape {shapes}: output {name} is too ill-conditioned to be compared in any step"
-            return Bridge(len(trace.steps), worst, loosest, why)
-    return Bridge(len(trace.steps), worst, loosest)
+    blurred = [key for key, sharp in compared.items() if not sharp]
+    why = (
+        f"shape {shapes}: output {blurred[0][1]} is too ill-conditioned to be compared in any step" if blurred else None
+    )
+    return Bridge(len(trace.steps), worst, loosest, why, frozenset(compared.keys() - set(blurred)), frozenset(blurred))
 
 
 def _continues(before: Step, after: Step) -> str | None:
