@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import resources
 
 from groups import get_block
 from symcheck.claims import Claim
 from symcheck.decide import decide
+from symcheck.kernel.__main__ import verify
+from symcheck.kernel.document import Decline, Reject
 from symcheck.probe.names import CONTRACTS, Question
 from symcheck.result import Result, Verdict
 from symcheck.selftest.controls import CONTROLS, Control
@@ -78,3 +81,20 @@ def score(trials: Sequence[Trial]) -> Score:
         controls=len(controls),
         false_alarms=sum(not trial.passed for trial in controls),
     )
+
+
+def judge_corpus() -> tuple[int, list[str]]:
+    """The kernel over its corpus: how many documents there are, and those that it judged wrongly."""
+    folder = resources.files("symcheck.kernel") / "corpus"
+    total, wrong = 0, []
+    for kind, verdict in (("good", None), ("bad", Reject), ("outside", Decline)):
+        for path in sorted((folder / kind).iterdir(), key=lambda item: item.name):
+            total += 1
+            try:
+                verify(path.read_bytes())
+                answer: type[Exception] | None = None
+            except (Reject, Decline) as error:
+                answer = type(error)
+            if answer is not verdict:
+                wrong.append(f"{kind}/{path.name}")
+    return total, wrong

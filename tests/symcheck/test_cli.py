@@ -240,8 +240,10 @@ def test_the_selftest_prints_its_score(
 
     monkeypatch.setattr(suite, "run", trials)
     assert run(["selftest", "--programs", "4"]) == code
-    *_, told, programs = capsys.readouterr().out.splitlines()
+    *_, told, corpus, programs = capsys.readouterr().out.splitlines()
     assert told == f"mutants killed: {words}, false alarms: 0/1"
+    judged, documents = corpus.removeprefix("certificates of the corpus judged rightly: ").split("/")
+    assert int(judged) == int(documents) > 50
     assert programs.startswith("random programs: 4, asked about 16 symmetries: unsound proofs 0, proved ")
 
 
