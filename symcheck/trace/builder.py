@@ -29,6 +29,7 @@ class Builder:
         lines: the lines so far.
         sizes: the shape of the value of every line in this run (of a bundle: ``()``).
         constants: the value of every ``number``, ``array`` and (once known) ``random`` line.
+        undefined: the lines that have no value, and those computed from them.
         where: source location stamped on new lines; the recorder sets it before each call of ``lower``.
         observed: what torch computed for the (first) result of the call being lowered, a float64 array of the
             tensor's shape. The recorder sets it before it lowers a random operation: drawn numbers go to ``constants``.
@@ -38,6 +39,7 @@ class Builder:
         self.lines: list[Line] = []
         self.sizes: list[tuple[int, ...]] = []
         self.constants: dict[int, float | np.ndarray] = {}
+        self.undefined: set[int] = set()
         self.where = ""
         self.observed: np.ndarray | None = None
 
@@ -49,6 +51,8 @@ class Builder:
         rank = -1 if op in BUNDLES else len(sizes)
         self.lines.append(Line(op, tuple(operands), dict(attributes or {}), rank, self.where))
         self.sizes.append(sizes)
+        if op == "undefined" or not self.undefined.isdisjoint(operands):
+            self.undefined.add(len(self.lines) - 1)
         return len(self.lines) - 1
 
     # -- sources ---------------------------------------------------------------------------------------------------
@@ -265,7 +269,7 @@ class Builder:
         result = [names[letter] for letter in itertools.chain(*out)]
         dims = tuple(tuple(size[letter] for letter in group) for group in out)
         dtype = operands[0].dtype if dtype is None else dtype
-        if any(self.lines[x.line].op == "zero" for x in operands):
+        if any(self.lines[x.line].op == "zero" for x in operands) and not self._no_value(operands):
             return self.zero(dims, dtype)  # values are finite
         if len(operands) == 1 and self._centred(operands[0].line, set(flat[0]) - set(result), flat[0]):
             return self.zero(dims, dtype)
@@ -278,7 +282,9 @@ class Builder:
     def _centred(self, at: int, summed: set[int], letters: Sequence[int]) -> bool:
         """Whether a value is ``x - mean(x)`` with the mean over some of the ``summed`` letters: such a sum is zero."""
         line = self.lines[at]
-        if line.op != "add" or len(line.operands) != 2 or self.lines[line.operands[1]].op != "expand":
+        if at in self.undefined or line.op != "add" or len(line.operands) != 2:
+            return False
+        if self.lines[line.operands[1]].op != "expand":
             return False
         (value, spread), (first, sign) = line.operands, line.attributes["signs"]
         axes, mean = set(self.lines[spread].attributes["axes"]), self.lines[self.lines[spread].operands[0]]
@@ -328,7 +334,7 @@ class Builder:
                 continue
             if self.lines[at].op == "add" and list(self.lines[at].attributes["signs"]) == [-1]:
                 at, sign = self.lines[at].operands[0], -sign
-            if (at, -sign) in terms:
+            if (at, -sign) in terms and at not in self.undefined:
                 terms.remove((at, -sign))
             else:
                 terms.append((at, sign))
@@ -350,6 +356,8 @@ class Builder:
     def map(self, fn: str, *operands: Sym, args: Sequence[Scalar | None] = (), dtype: torch.dtype | None = None) -> Sym:
         """An elementwise function, broadcast; ``args`` its parameters. A sum of squares is its own magnitude."""
         dims = self.broadcast_dims(operands)
+        if fn == "reciprocal" and self.lines[operands[0].line].attributes.get("infinite"):
+            return self.zero(dims, dtype or operands[0].dtype)
         if fn == "abs" and self._nonneg(operands[0].line):
             return replace(operands[0], dtype=dtype or operands[0].dtype)
         lines = [self.expand_to(x, dims).line for x in operands]
@@ -357,6 +365,14 @@ class Builder:
         if args:
             attributes["args"] = [None if value is None else str(exact(value)) for value in args]
         return Sym(self.emit("map", lines, itertools.chain(*dims), attributes), dims, dtype or operands[0].dtype)
+
+    def infinite(self, dims: Dims, dtype: torch.dtype, why: str) -> Sym:
+        """What is infinite in every entry: its reciprocal is zero, and a program that reads it otherwise is refused."""
+        line = self.emit("undefined", (), itertools.chain(*dims), {"why": why, "infinite": True})
+        return Sym(line, dims, dtype)
+
+    def _no_value(self, operands: Iterable[Sym]) -> bool:
+        return not self.undefined.isdisjoint(x.line for x in operands)
 
     def _nonneg(self, at: int, depth: int = 4) -> bool:
         """Whether a value is negative nowhere, as its own line and a few before it show."""

@@ -72,8 +72,11 @@ def _floor_divide(builder: Builder, given: Arguments) -> Sym:
 
 
 def quotient(builder: Builder, x: Sym | Scalar, y: Sym | Scalar) -> Sym:
-    """``x / y``; by a number it is a product with the exact reciprocal."""
+    """``x / y``; by a number it is a product with the exact reciprocal. By the number zero it is infinite: no value of
+    a program, but torch's RAdam takes the reciprocal of one, which is zero."""
     dtype = float_dtype(x, y)
+    if not isinstance(y, Sym) and y == 0:
+        return builder.infinite(value(builder, x).dims, dtype, "a division by the number zero")
     if isinstance(y, Sym):
         return builder.div(value(builder, x), y, dtype=dtype)
     return builder.mul(value(builder, x), builder.number(reciprocal_number(y)), dtype=dtype)

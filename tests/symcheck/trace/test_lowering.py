@@ -189,6 +189,22 @@ def test_fused_arithmetic(shapes: Any, seed: int, factor: float, alpha: float) -
     check(aten.div.Scalar_mode, x, 0.75, rounding_mode="trunc")
 
 
+def test_what_is_infinite_has_a_reciprocal_and_no_other_use() -> None:
+    lowered = Lowered()
+    builder, x = lowered.builder, lowered.input(normal((3, 4), 0))
+    infinite = lower(builder, "div", {"self": x, "other": 0})
+    assert isinstance(infinite, Sym)
+    assert builder.lines[builder.map("reciprocal", infinite).line].op == "zero"
+    for value in (
+        builder.sub(infinite, infinite),
+        builder.mul(infinite, builder.zero(infinite.dims)),
+        builder.mul(builder.add(infinite, x), builder.zero(infinite.dims)),
+        builder.map("reciprocal", builder.neg(infinite)),
+    ):
+        assert value.line in builder.undefined
+    assert builder.undefined.isdisjoint({x.line, builder.mul(x, x).line})
+
+
 def test_division_by_a_number_is_exact() -> None:
     lowered, _ = run(aten.div.Scalar, normal((3, 4), 0), 3)
     assert [line.attributes.get("value") for line in lowered.builder.lines if line.op == "number"] == ["1/3"]
@@ -314,7 +330,6 @@ def test_casts(source: torch.dtype, target: torch.dtype, op: str | None) -> None
         lambda: run(aten.sub.Tensor, torch.zeros(2, dtype=torch.uint8), torch.ones(2, dtype=torch.uint8)),
         lambda: run(aten.mul.Scalar, torch.ones(2, dtype=torch.int8), 200),
         lambda: run(aten.copysign.Tensor, torch.ones(2), torch.ones(2)),
-        lambda: run(aten.div.Scalar, torch.ones(2), 0),
         lambda: run(aten.add.Scalar, torch.ones(2), math.inf),
         lambda: run(aten.full.default, [2], math.nan),
         lambda: run(aten.bitwise_and.Tensor, torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.int64)),
