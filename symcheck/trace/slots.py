@@ -32,8 +32,8 @@ _OPAQUE = (
 def tensors_of(optimizer: object, params: Sequence[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor that can be reached through attributes, dicts, lists and tuples of ``optimizer``, by name.
 
-    The ``params`` themselves are left out, and stand for their index where they are keys. What only functions, modules
-    or sets hold is not reached.
+    The ``params`` themselves are left out, and stand for their index where they, or their identities, are keys. What
+    only functions, modules or sets hold is not reached.
     """
     index = {id(param): number for number, param in enumerate(params)}
     seen: dict[int, Any] = {}  # holds what it has seen: the identity of a thing that is gone may return
@@ -61,6 +61,8 @@ def _items(name: str, value: Any, index: Mapping[int, int]) -> Iterator[tuple[st
 def _key(key: Any, index: Mapping[int, int]) -> str:
     if isinstance(key, torch.Tensor) and id(key) in index:
         return f"[{index[id(key)]}]"
+    if isinstance(key, int) and key in index:
+        return f"[id({index[key]})]"  # another number in every run
     if isinstance(key, str) and key.isidentifier():
         return f".{key}"
     return f"[{key!r}]" if isinstance(key, (str, int, float, tuple)) else f"[{type(key).__name__}]"
