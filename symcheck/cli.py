@@ -155,6 +155,7 @@ def certify(
 def _derivations(report: Report, *, as_latex: bool = False) -> str:
     """The proofs of a report as mathematics, each once, under the questions that it answers."""
     from symcheck.prove.derivation import explain
+    from symcheck.prove.layout import together
     from symcheck.report import certificate_name, label
 
     answered: dict[str, list[str]] = {}
@@ -172,7 +173,7 @@ def _derivations(report: Report, *, as_latex: bool = False) -> str:
         derivation = explain(documents[name]["certificates"][0])
         heading = "; ".join(questions)
         pages.append(derivation.latex() if as_latex else f"{heading}\n\n{derivation.text()}")
-    return "\n\n".join(pages)
+    return together(pages) if as_latex else "\n\n".join(pages)
 
 
 def _write(report: Report, json_path: str | None, html_path: str | None) -> None:

@@ -33,7 +33,7 @@ STYLES: Mapping[Verdict, str] = {
     Verdict.ERROR: "magenta",
 }
 LEGEND: Mapping[Verdict, str] = {
-    Verdict.PROVED: "a certificate for every input",
+    Verdict.PROVED: "a certificate for every input on the traced paths, under the conditions given",
     Verdict.SUPPORTED: "no proof; an adversarial search found no defect above the noise floor",
     Verdict.REFUTED: "a witness: exact inputs on which the property fails",
     Verdict.VACUOUS: "the check could not have failed: zero or NaN update, or nothing to compare",

@@ -23,6 +23,7 @@ DECISIONS = (
     "Python's decisions, and all constants, are functions of shapes, of the step count and of values that leave torch"
 )
 
+BEGIN, END = r"\begin{document}", r"\end{document}"
 NOTHING = "Weights and state stay as they are."
 
 
@@ -72,7 +73,7 @@ class _Page:
         head = self.phrase(statement.variables())
         return (
             f"For all {head}: if the initial weights and all gradients are transformed by {moves}, then so are the "
-            f"weights after every number {steps} of steps: {after}."
+            f"weights after every number {steps} of steps on the paths below: {after}."
         )
 
     def blocks(self) -> str:
@@ -129,7 +130,7 @@ class _Page:
             }.get(kind, f"Here {self.math(symbol)} is orthogonal{spectrum}: a rotation within eigenspaces.")
         if section.constants:
             names = ", ".join(self.math(constant) for constant in section.constants)
-            yield f"The number{'s' if len(section.constants) > 1 else ''} {names} may depend on the step."
+            yield f"The number{'s' if len(section.constants) > 1 else ''} {names} may depend on the step and on shapes."
 
     def definition(self, row: Row) -> str:
         """``X = formula``."""
@@ -302,9 +303,15 @@ def as_latex(derivation: Derivation) -> str:
         r"\documentclass{article}",
         r"\usepackage{amsmath,amssymb,amsthm}",
         r"\newtheorem*{claim}{Claim}",
-        r"\begin{document}",
+        BEGIN,
     ]
-    return "\n".join([*head, *body, r"\end{document}", ""])
+    return "\n".join([*head, *body, END, ""])
+
+
+def together(documents: Sequence[str]) -> str:
+    """Several LaTeX documents as one: the preamble of the first, and every body on a page of its own."""
+    bodies = [document.partition(BEGIN)[2].rpartition(END)[0] for document in documents]
+    return documents[0].partition(BEGIN)[0] + BEGIN + "\\clearpage".join(bodies) + END + "\n"
 
 
 def _latex_items(page: _Page, items: Sequence[Row | Repetition]) -> list[str]:
