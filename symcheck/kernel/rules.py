@@ -349,7 +349,8 @@ def _factor(context: Context, line: Line, laws: Sequence[Law]) -> Any:
         context.variables[name] = Variable("block" if block else kind, 1, batch[0][1] if batch else None)
         g = context.vec(name, CORE if kind == "core" else LOOSE if block and op == "svd" else FULL, 1)
         s = ("eig0", name) if block else INV
-    elif left != INV or right != INV or law.scalars:
+    elif left != INV or right != INV or law.scalars or op in ("eigh", "svd"):
+        # Not even vectors of an invariant matrix are determined: in a repeated eigenvalue rounding chooses the basis.
         raise Reject(f"{op}: needs a gauge")
     if op == "cholesky":
         return Law((*batch, left, g), tuple((n, k, e / 2) for n, k, e in law.scalars))

@@ -223,7 +223,7 @@ class Inference:
             return line
         law = self.out.laws[line.ins[0]]
         left, right = law.axes[-2:]
-        if left[0] != "vec" and right[0] != "vec":
+        if left[0] != "vec" and right[0] != "vec" and line.op not in ("eigh", "svd"):
             return line
         if line.op == "qr":
             signs = right == INV or (right[0] == "vec" and self.context.of(right).kind == "sign")

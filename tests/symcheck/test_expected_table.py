@@ -10,7 +10,7 @@ import pytest
 
 from reference.optimizers import from_rule
 from reference.variants import VARIANTS
-from symcheck.builtin import derived_claim
+from symcheck.builtin import SUPPORTED, derived_claim
 from symcheck.probe import probe
 from symcheck.probe.names import ALL, Budget, plan
 from symcheck.result import Verdict
@@ -103,7 +103,9 @@ def test_rule_has_the_group_of_the_literature_and_no_larger_one(name: str) -> No
             assert result.verdict is Verdict.DECLINED
             assert "rounding decides" in result.reason
             continue
-        assert expected.met_by(result.verdict), f"{result.block}/{result.property}: {result.verdict}, {result.reason}"
+        # The search alone proves nothing: what is claimed proved must be supported here, and is proved elsewhere.
+        wanted = SUPPORTED if expected.verdict is Verdict.PROVED else expected
+        assert wanted.met_by(result.verdict), f"{result.block}/{result.property}: {result.verdict}, {result.reason}"
         answers[result.verdict] += 1
     # The mirrored expert rule respects none of the blocks above; its own group is asked for by itself.
     assert answers[Verdict.SUPPORTED] > 0 or name == "expert_row_norm/col"

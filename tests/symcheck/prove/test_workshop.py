@@ -217,3 +217,13 @@ def test_eps_has_no_degree_and_squares_are_not_odd() -> None:
     assert adam.prove_oddness().proofs
     with pytest.raises(NoProof):
         Workshop(stepping(lambda g, w, state: g * g), BUDGETS["quick"]).prove_oddness()
+
+
+def test_eigenvectors_of_an_invariant_matrix_are_not_determined_either() -> None:
+    # Rotating the rows leaves G^T G as it is, in exact arithmetic; but rounding chooses the basis of its null space.
+    def update(g: torch.Tensor, w: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
+        q = torch.linalg.eigh(g.mT @ g).eigenvectors
+        return g @ (q * torch.arange(g.shape[1], dtype=g.dtype)) @ q.mT
+
+    with pytest.raises(NoProof, match="simple spectrum"):
+        prove(stepping(update), "O(rows)")
