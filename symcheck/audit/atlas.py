@@ -74,6 +74,8 @@ def page(records: Sequence[Record], not_runnable: Mapping[str, str], versions: M
         "O (rotations), under which it is proved equivariant on tall, wide and square matrices, and the smallest for "
         "which there is a counterexample. Everything smaller than a proved group is proved, everything larger than a "
         "refuted one is refuted. Configurations with the same answers share a line; `lr` is 0.1 where it is not shown.",
+        "A cell is true if it is proved, or if an adversarial search supports it; cells of random updates that are not",
+        "equivariant for a fixed seed are left open.",
         "",
         f"{len({record.target for record in records if record.cells})} optimizers in "
         f"{sum(bool(record.cells) for record in records)} configurations, "

@@ -114,7 +114,8 @@ def _with_hessian(cls: type[torch.optim.Optimizer]) -> _Maker:
     class WithHessian(cls):  # type: ignore[misc, valid-type]
         def step(self, closure: Any = None, hessian: Any = None) -> Any:
             if hessian is None:
-                hessian = [p.grad.square() for group in self.param_groups for p in group["params"]]
+                params = [p for group in self.param_groups for p in group["params"]]
+                hessian = [torch.zeros_like(p) if p.grad is None else p.grad.square() for p in params]
             return super().step(closure, hessian=hessian)
 
     return functools.wraps(cls, updated=())(WithHessian)
