@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import groups
+import symcheck
 from symcheck import isolate
 from symcheck.audit import variants
 from symcheck.errors import UsageError, unknown
@@ -73,7 +75,7 @@ def targets(names: Sequence[str]) -> list[Target]:
         if not own:
             raise unknown("optimizer", name, [full for full in registered() if full.startswith(plugin)])
         found.extend(target for full in own for target in (find(full) or ()))
-    return found
+    return list({_key(target): target for target in found}.values())
 
 
 def not_runnable(names: Sequence[str]) -> dict[str, str]:
@@ -90,20 +92,31 @@ def not_runnable(names: Sequence[str]) -> dict[str, str]:
 
 
 def versions(settings: Settings) -> dict[str, str]:
-    """What a record depends on: symcheck, its axioms, torch, the packages audited, the budget and the seed."""
+    """What a record depends on: symcheck, torch, the packages audited, the budget and the seed."""
     import torch
 
     from symcheck import __version__
     from symcheck.audit.pytorch_optimizer import PACKAGE, version
-    from symcheck.kernel.axioms import HASH
 
-    made = {"symcheck": __version__, "axioms": HASH[:16], "torch": str(torch.__version__)}
+    made = {"symcheck": f"{__version__} (sources {_sources()})", "torch": str(torch.__version__)}
     try:
         made[PACKAGE] = version()
     except UsageError:
         made[PACKAGE] = "not installed"
     pruned = "" if settings.prune else " unpruned"
     return {**made, "search": f"{settings.budget}, seed {settings.seed}{pruned}"}
+
+
+@functools.cache
+def _sources() -> str:
+    """A hash of all that proofs and searches are made with: the sources of symcheck, but not of the audit itself."""
+    folders = [Path(package.__file__).parent for package in (groups, symcheck)]
+    files = [(folder.name, path.relative_to(folder), path) for folder in folders for path in folder.rglob("*.py")]
+    digest = hashlib.sha256()
+    for package, relative, path in sorted(files):
+        if relative.parts[0] != "audit":
+            digest.update(f"{package}/{relative.as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def load(path: Path) -> list[Record]:
