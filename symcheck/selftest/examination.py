@@ -13,7 +13,7 @@ from symcheck.trace.program import Trace
 
 BATCH = 10
 """Programs that are asked about the same symmetries."""
-ASKED = 4
+ASKED = 2
 """Symmetries asked about each program: all of them get their turn, and the examination stays short."""
 
 
