@@ -110,7 +110,7 @@ def versions(settings: Settings) -> dict[str, str]:
 @functools.cache
 def _sources() -> str:
     """A hash of all that proofs and searches are made with: the sources of symcheck, but not of the audit itself."""
-    folders = [Path(package.__file__).parent for package in (groups, symcheck)]
+    folders = [Path(str(package.__file__)).parent for package in (groups, symcheck)]
     files = [(folder.name, path.relative_to(folder), path) for folder in folders for path in folder.rglob("*.py")]
     digest = hashlib.sha256()
     for package, relative, path in sorted(files):
