@@ -6,12 +6,17 @@ A rule takes the name of a method (`ORTHOGONALIZERS`) or a value of one of the t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from reference.transforms.newton_schulz import frobenius_normalize, gram_newton_schulz, newton_schulz
+from reference.transforms.newton_schulz import (
+    frobenius_normalize,
+    gram_newton_schulz,
+    newton_schulz,
+    schatten_normalize,
+)
 from reference.transforms.normalize import Floor
 from reference.transforms.polar import polar
 from reference.transforms.polynomials import (
@@ -25,6 +30,12 @@ from reference.transforms.polynomials import (
     polar_express,
 )
 from reference.transforms.qdwh import halley_weights, qdwh
+
+Normalizer = Literal["frobenius", "schatten8"]
+_NORMALIZE: Mapping[str, Callable[[Any, float, float, Floor], Any]] = {
+    "frobenius": frobenius_normalize,
+    "schatten8": schatten_normalize,
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,7 @@ class Exact:
 class NewtonSchulz:
     """Frobenius normalisation ``x / (margin * ||x|| + eps)`` (or ``max(., eps)``), then one quintic per step.
 
+    ``normalizer`` "schatten8" divides by a smaller norm instead (`reference.transforms.newton_schulz`).
     ``gram_restarts``: None for the plain iteration, else the Gram form with a restart before these 0-based steps; in
     exact arithmetic both are the same map.
     """
@@ -51,12 +63,13 @@ class NewtonSchulz:
     eps: float = 1e-7
     floor: Floor = "add"
     gram_restarts: tuple[int, ...] | None = None
+    normalizer: Normalizer = "frobenius"
 
     bi_orthogonal = True
 
     def __call__(self, x: Any) -> Any:
         """``M q(M^T M)`` for every matrix ``(..., m, n)``."""
-        y = frobenius_normalize(x, self.margin, self.eps, self.floor)
+        y = _NORMALIZE[self.normalizer](x, self.margin, self.eps, self.floor)
         if self.gram_restarts is None:
             return newton_schulz(y, self.schedule)
         return gram_newton_schulz(y, self.schedule, self.gram_restarts)
@@ -89,6 +102,8 @@ ORTHOGONALIZERS: Mapping[str, Orthogonalizer] = MappingProxyType(
         # KellerJordan/Muon, MuonEq, NorMuon, Scion; and torch.optim.Muon.
         "jordan": NewtonSchulz((JORDAN,) * 5),
         "torch": NewtonSchulz((JORDAN,) * 5, floor="clamp"),
+        # MaeChd/muon-eq, zeropower_mode "spc".
+        "jordan_spc": NewtonSchulz((JORDAN,) * 5, normalizer="schatten8"),
         "cubic": NewtonSchulz((CUBIC,) * 5),
         # timlautk/polargrad polar_express.py.
         "polar_express": NewtonSchulz(polar_express(5, safety=1.01), margin=1.01),

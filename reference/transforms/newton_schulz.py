@@ -26,6 +26,17 @@ def frobenius_normalize(x: Any, margin: float, eps: float, floor: Floor) -> Any:
     return divide_or_zero(x, floored(margin * frobenius_norm(x), eps, floor))
 
 
+def schatten_normalize(x: Any, margin: float, eps: float, floor: Floor) -> Any:
+    """``x / (margin * (||(x x^T)^2||_F + eps)^(1/4))``, or ``max(., eps)`` inside the root.
+
+    Without eps the norm is the Schatten norm of order 8, ``(sum sigma^8)^(1/8)``: it lies between the spectral and the
+    Frobenius norm, so the singular values start closer to one and still at most at ``1 / margin``. MuonEq ("spc").
+    """
+    xt = array_namespace(x).matrix_transpose(x)
+    gram = xt @ x if x.shape[-2] > x.shape[-1] else x @ xt
+    return divide_or_zero(x, margin * floored(frobenius_norm(gram @ gram), eps, floor) ** 0.25)
+
+
 def newton_schulz(x: Any, schedule: Sequence[Quintic]) -> Any:
     """Apply ``x <- a x + b (x x^T) x + c (x x^T)^2 x`` once per quintic; singular values must start in [0, 1].
 
