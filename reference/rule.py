@@ -5,9 +5,17 @@ the optimizer only adds it. Written once as
 
     displacement = -lr * direction(gradient, state) - lr * weight_decay * weight,
 
-the only part that a rule supplies is the *direction*, and a direction never sees the weight. Equivariance under every
-translation of the weights (Lau & Su, arXiv 2605.18106: the softmax shift) therefore holds by construction when there is
-no decay. Rules whose decay is *coupled* add ``weight_decay * weight`` to the gradient instead.
+the only part that a `GradientRule` supplies is the *direction*, and its direction never sees the weight. Equivariance
+under every translation of the weights (Lau & Su, arXiv 2605.18106: the softmax shift) therefore holds by construction
+when there is no decay. Rules whose decay is *coupled* add ``weight_decay * weight`` to the gradient instead. Rules that
+do look at the weight (trust ratios, relative step sizes) derive from `Rule` itself, supply the displacement without
+decay, and say so in their traits.
+
+Beside its symmetry a rule declares, as data, how every array of its state moves under it (`StateAction`): then
+
+    update(rho_S state, rho_dual gradient, rho weight) = (rho displacement, rho_S state')
+
+is a statement about one step from *any* state, and one test goes through all rules.
 """
 
 from __future__ import annotations
@@ -48,12 +56,46 @@ class Traits:
 
 @dataclass(frozen=True)
 class DirectionTraits:
-    """The same for the direction alone, before decay. ``linear``: the direction is linear in the gradients so far."""
+    """The same for the direction alone, before decay. ``linear``: the direction is linear in the gradients so far.
+    ``weight_free``: the direction does not depend on the weight.
+    """
 
     degree: float | None
     linear: bool = False
     shift_insensitive: bool = False
     horizontal: bool = False
+    weight_free: bool = True
+
+
+@dataclass(frozen=True)
+class StateAction:
+    """How one array of the state moves when the weight moves by ``W -> A W B^T``.
+
+    ``axes`` names its last axes: "rows" (multiplied by ``A``), "cols" (by ``B``), None (fixed), any other name the axis
+    of a gauge (see `Rule.gauges`; fixed as well); ``("entries",)`` says that the array has the shape of the gradient
+    and moves like it, whatever the action. The axes before the named ones are a batch, and permuted with the experts of
+    a stack. ``signed=False`` is for statistics of magnitudes, which are not negative and do not see signs: the array
+    moves by the absolute values of the matrices, which must be signed permutations.
+    """
+
+    axes: tuple[str | None, ...]
+    signed: bool = True
+
+
+LIKE_GRADIENT = StateAction(("entries",))
+"""A momentum."""
+LIKE_SQUARES = StateAction(("entries",), signed=False)
+"""Averages of squared entries."""
+ROW_STATISTICS = StateAction(("rows", None), signed=False)
+"""One magnitude per row, ``(..., m, 1)``."""
+COLUMN_STATISTICS = StateAction((None, "cols"), signed=False)
+"""One magnitude per column, ``(..., 1, n)``."""
+ROW_GRAM = StateAction(("rows", "rows"))
+"""Averages of ``G G^T``: ``L -> A L A^T``."""
+COLUMN_GRAM = StateAction(("cols", "cols"))
+"""Averages of ``G^T G``: ``R -> B R B^T``."""
+INVARIANT = StateAction((None, None))
+"""One number per weight, ``(..., 1, 1)``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +111,9 @@ class Rule(ABC):
     """arXiv id or repository path that the formula follows."""
     min_ndim: ClassVar[int] = 0
     """Fewest axes a weight may have; 2 for rules of a matrix."""
-    decay: ClassVar[Literal["decoupled", "coupled"]] = "decoupled"
-    """Whether ``weight_decay`` shrinks the weight directly or enters through the gradient."""
+    decay: ClassVar[Literal["decoupled", "coupled", "inner"]] = "decoupled"
+    """Whether ``weight_decay`` shrinks the weight directly, enters through the gradient, or through a formula of the
+    rule's own."""
 
     def __post_init__(self) -> None:
         require_nonnegative(self, "lr", "weight_decay")
@@ -81,21 +124,56 @@ class Rule(ABC):
         """The largest group of this configuration, as a spec string of `groups`, acting on one stored weight.
 
         "Largest" is meant inside ``O(rows) x O(cols)`` for rules of a matrix and inside ``O(entries)`` for
-        coordinate-wise ones.
+        coordinate-wise ones. It is the group of the optimizer, which starts every run from `init`.
         """
+
+    @property
+    def joint_symmetry(self) -> str:
+        """The group under which one step from any state is equivariant when the state moves by `state_actions`.
+
+        Larger than `symmetry` if the initial state is not fixed by the group: drawn at random, or given.
+        """
+        return self.symmetry
+
+    @property
+    def state_actions(self) -> Mapping[str, StateAction]:
+        """How every array of the state moves, by its name in the state (names that are not kept do no harm).
+
+        Step counts are fixed and not listed. By default: a momentum, which moves like the gradient.
+        """
+        return {"momentum": LIKE_GRADIENT}
+
+    @property
+    def gauges(self) -> Mapping[str, str]:
+        """Axes of the state that only a basis was chosen for: their names in `state_actions`, and the group of changes
+        of basis that the displacement does not see (``Sign``: every vector of the basis may change its sign).
+
+        States that differ by a gauge are the same, and equality of states is meant up to it.
+        """
+        return {}
+
+    @property
+    def side_conditions(self) -> tuple[str, ...]:
+        """What must hold of gradients or state for `symmetry` to hold; empty for most."""
+        return ()
 
     @property
     @abstractmethod
     def direction_traits(self) -> DirectionTraits:
-        """The traits of `direction`, from which `traits` follows."""
+        """The traits of the displacement without decay, from which `traits` follows."""
 
     @abstractmethod
     def initial_state(self, weight: Array) -> State:
         """The state before the first step; depends on the shape, dtype and device of ``weight``, not on its values."""
 
     @abstractmethod
-    def direction(self, grad: Array, state: State) -> tuple[Array, State]:
-        """The ascent direction (no learning rate, no decay) and the new state; writes to neither argument."""
+    def displacement(self, grad: Array, state: State, weight: Array) -> tuple[Array, State]:
+        """What is added to the weight, without decoupled decay, and the new state; writes to no argument."""
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """The source's hyper-parameters."""
+        return {field.name: field.default for field in dataclasses.fields(self)}
 
     @property
     def decay_rate(self) -> float:
@@ -108,14 +186,15 @@ class Rule(ABC):
 
         Decoupled decay maps the common row ``c`` to ``(1 - lr * weight_decay) c``: it is visible in the displacement
         but not in its centred part. Coupled decay sends ``1 c^T`` through the direction, so only a linear direction
-        keeps the quotient.
+        keeps the quotient. A direction that depends on the weight keeps neither.
         """
         base = self.direction_traits
         decays = self.decay_rate != 0
+        quotient = not decays or self.decay == "decoupled" or (self.decay == "coupled" and base.linear)
         return Traits(
             degree=base.degree if not decays or (base.degree == 0 and self.decay == "decoupled") else None,
-            shift_equivariant=not decays,
-            shift_quotient=not decays or self.decay == "decoupled" or base.linear,
+            shift_equivariant=base.weight_free and not decays,
+            shift_quotient=base.weight_free and quotient,
             shift_insensitive=base.shift_insensitive,
             horizontal=base.horizontal and not decays,
         )
@@ -138,14 +217,26 @@ class Rule(ABC):
                 f"rule {self.name!r}: gradient has shape {tuple(grad.shape)} but weight has {tuple(weight.shape)}"
             )
         # A zero rate skips the weight altogether: 0 * inf would put NaN into an update that must not depend on it.
-        if self.decay_rate == 0:
-            direction, state = self.direction(grad, state)
-            return -self.lr * direction, state
+        if self.decay == "inner" or self.decay_rate == 0:
+            return self.displacement(grad, state, weight)
         if self.decay == "coupled":
-            direction, state = self.direction(grad + self.decay_rate * weight, state)
-            return -self.lr * direction, state
+            return self.displacement(grad + self.decay_rate * weight, state, weight)
+        displacement, state = self.displacement(grad, state, weight)
+        return displacement - (self.lr * self.decay_rate) * weight, state
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientRule(Rule):
+    """A rule whose direction is a function of the gradients alone."""
+
+    @abstractmethod
+    def direction(self, grad: Array, state: State) -> tuple[Array, State]:
+        """The ascent direction (no learning rate, no decay) and the new state; writes to neither argument."""
+
+    def displacement(self, grad: Array, state: State, weight: Array) -> tuple[Array, State]:
+        """``-lr`` times the direction."""
         direction, state = self.direction(grad, state)
-        return -self.lr * direction - (self.lr * self.decay_rate) * weight, state
+        return -self.lr * direction, state
 
 
 RuleType = TypeVar("RuleType", bound=type[Rule])

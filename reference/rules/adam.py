@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from array_api_compat import array_namespace
 
-from reference.rule import DirectionTraits, Rule, State, register, require_fraction, require_nonnegative, zeros_like
+from reference.rule import (
+    LIKE_GRADIENT,
+    LIKE_SQUARES,
+    DirectionTraits,
+    GradientRule,
+    State,
+    StateAction,
+    register,
+    require_fraction,
+    require_nonnegative,
+    zeros_like,
+)
 from reference.symmetry import ENTRYWISE_SIGNED
 from reference.transforms.momentum import ema
 from reference.transforms.normalize import divide_or_zero
@@ -15,7 +27,7 @@ from reference.transforms.normalize import divide_or_zero
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class Adam(Rule):
+class Adam(GradientRule):
     """``m = ema(g)``, ``v = ema(g^2)``, both bias-corrected; ``U = m / (sqrt(v) + eps)``. Decay is coupled.
 
     The semantics of ``torch.optim.Adam``: with ``amsgrad`` the largest *uncorrected* ``v`` so far is used.
@@ -48,6 +60,11 @@ class Adam(Rule):
     def direction_traits(self) -> DirectionTraits:
         """Degree 0."""
         return DirectionTraits(degree=0)
+
+    @property
+    def state_actions(self) -> Mapping[str, StateAction]:
+        """Moments of the entries."""
+        return {"mean": LIKE_GRADIENT, "square": LIKE_SQUARES, "largest_square": LIKE_SQUARES}
 
     def initial_state(self, weight: Any) -> State:
         """Zero moments and step count."""

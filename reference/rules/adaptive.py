@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from array_api_compat import array_namespace
 
-from reference.rule import DirectionTraits, Rule, State, register, require_fraction, require_nonnegative, zeros_like
+from reference.rule import (
+    INVARIANT,
+    LIKE_GRADIENT,
+    LIKE_SQUARES,
+    DirectionTraits,
+    GradientRule,
+    State,
+    StateAction,
+    register,
+    require_fraction,
+    require_nonnegative,
+    zeros_like,
+)
 from reference.symmetry import ENTRYWISE_ORTHOGONAL, ENTRYWISE_SIGNED
 from reference.transforms.arrays import block_norm
 from reference.transforms.momentum import ema, heavy_ball
@@ -16,7 +29,7 @@ from reference.transforms.normalize import divide_or_zero
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class RMSprop(Rule):
+class RMSprop(GradientRule):
     """``v = ema(g^2)``; ``U = g / (sqrt(v) + eps)``, then optional heavy-ball momentum. Decay is coupled.
 
     The semantics of ``torch.optim.RMSprop``, whose ``alpha`` is ``beta`` here. ``centered`` replaces ``v`` by the
@@ -49,6 +62,11 @@ class RMSprop(Rule):
         """Degree 0."""
         return DirectionTraits(degree=0)
 
+    @property
+    def state_actions(self) -> Mapping[str, StateAction]:
+        """Averages of the entries."""
+        return {"square": LIKE_SQUARES, "mean": LIKE_GRADIENT, "momentum": LIKE_GRADIENT}
+
     def initial_state(self, weight: Any) -> State:
         """Zero averages."""
         state = {"square": zeros_like(weight)}
@@ -74,7 +92,7 @@ class RMSprop(Rule):
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class AdaGrad(Rule):
+class AdaGrad(GradientRule):
     """``s = s + g^2``; ``U = g / (sqrt(s) + eps) / (1 + (t - 1) lr_decay)``. Decay is coupled.
 
     The semantics of ``torch.optim.Adagrad``. A positive ``initial_accumulator_value`` keeps the group and breaks the
@@ -104,6 +122,11 @@ class AdaGrad(Rule):
         """Degree 0 if the accumulator starts at zero."""
         return DirectionTraits(degree=None if self.initial_accumulator_value else 0)
 
+    @property
+    def state_actions(self) -> Mapping[str, StateAction]:
+        """Sums of the entries' squares."""
+        return {"square": LIKE_SQUARES}
+
     def initial_state(self, weight: Any) -> State:
         """The accumulator's start value and a step count."""
         return {"step": 0, "square": zeros_like(weight) + self.initial_accumulator_value}
@@ -117,7 +140,7 @@ class AdaGrad(Rule):
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class AdaGradNorm(Rule):
+class AdaGradNorm(GradientRule):
     """``s = s + ||g||^2`` from ``s = b0^2``; ``U = g / (sqrt(s) + eps)``: AdaGrad with one scalar per weight. Decay is
     coupled.
 
@@ -145,6 +168,11 @@ class AdaGradNorm(Rule):
     def direction_traits(self) -> DirectionTraits:
         """Degree 0 if the accumulator starts at zero; a positive multiple of the gradient, hence horizontal."""
         return DirectionTraits(degree=None if self.b0 else 0, horizontal=True)
+
+    @property
+    def state_actions(self) -> Mapping[str, StateAction]:
+        """One number."""
+        return {"square": INVARIANT}
 
     def initial_state(self, weight: Any) -> State:
         """``b0^2`` for every weight of the batch."""

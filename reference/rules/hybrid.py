@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from reference.rule import (
     DirectionTraits,
-    Rule,
+    GradientRule,
     State,
     register,
     require_choice,
@@ -29,7 +29,7 @@ ORDERS: tuple[Order, ...] = ("polar_then_row", "row_then_polar")
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class Hybrid(Rule):
+class Hybrid(GradientRule):
     """Row normalisation ``R(x)_i = x_i / (||x_i|| + eps)`` and polar factor ``P(x) = x (x^T x + eps I)^{-1/2}``
     combined.
 

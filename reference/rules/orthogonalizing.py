@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from reference.orthogonalizers import Orthogonalizer, get_orthogonalizer, without_eps
-from reference.rule import Rule
+from reference.rule import GradientRule
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrthogonalizingRule(Rule):
+class OrthogonalizingRule(GradientRule):
     """A rule of a matrix whose direction is built from a polar factor, computed by the method ``orthogonalizer``."""
 
     min_ndim: ClassVar[int] = 2

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from reference.rule import (
     DirectionTraits,
-    Rule,
+    GradientRule,
     State,
     register,
     require_choice,
@@ -24,7 +24,7 @@ from reference.transforms.normalize import ROW_MODES, RowMode, row_normalize
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class RowNorm(Rule):
+class RowNorm(GradientRule):
     """On the oriented momentum ``m = orient(ema(g))``: ``U_i = m_i / (||m_i|| + eps)``, or ``m_i / max(||m_i||, eps)``.
 
     With ``center_rows``: centre, normalise, centre again; the final rows are then no longer unit. A row whose gradient

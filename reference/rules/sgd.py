@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from reference.rule import DirectionTraits, Rule, State, register, require_fraction, zeros_like
+from reference.rule import DirectionTraits, GradientRule, State, register, require_fraction, zeros_like
 from reference.transforms.momentum import heavy_ball, nesterov
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class SGD(Rule):
+class SGD(GradientRule):
     """``b = mu b + (1 - dampening) g``, ``b = g`` at the first step; direction ``g + mu b`` (Nesterov) or ``b``.
 
     The semantics of ``torch.optim.SGD``, coupled decay included. Orthogonal in all entries at once and linear, hence

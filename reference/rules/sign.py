@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 from array_api_compat import array_namespace
 
-from reference.rule import DirectionTraits, Rule, State, register, require_fraction, zeros_like
+from reference.rule import DirectionTraits, GradientRule, State, register, require_fraction, zeros_like
 from reference.symmetry import ENTRYWISE_SIGNED
 from reference.transforms.momentum import ema
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class SignSGD(Rule):
+class SignSGD(GradientRule):
     """``U = sign(g)`` with ``sign(0) = 0``. Decay is decoupled."""
 
     name: ClassVar[str] = "signsgd"

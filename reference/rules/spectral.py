@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from reference.orthogonalizers import Orthogonalizer
 from reference.rule import (
     DirectionTraits,
-    Rule,
+    GradientRule,
     State,
     register,
     require_choice,
@@ -27,7 +27,7 @@ from reference.transforms.spectral import BACKENDS, Backend, Side, scale_by_inne
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class RightSpectral(Rule):
+class RightSpectral(GradientRule):
     """``m = ema(g)``; ``U = nu^alpha m (m^T m + eps I)^{-1/2}``, ``nu = max(<m, m (m^T m + eps I)^{-1/2}>, eps)``.
 
     ``alpha = 0`` is Muon's direction, ``alpha = 1`` PolarGrad's (``nu`` tends to the nuclear norm). With

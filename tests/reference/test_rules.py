@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 import re
 import subprocess
@@ -21,6 +22,7 @@ from groups import parse_action
 from reference import RULES, Rule, get_rule
 from reference.conditioning import magnification, method_of
 from reference.orthogonalizers import QDWH
+from reference.state import align_gauge, move_state
 from reference.trajectory import trajectory
 from reference.variants import VARIANTS
 
@@ -207,6 +209,40 @@ def test_equivariance_under_exact_elements(rule: Rule, values: st.DataObject) ->
     plain, _ = trajectory(rule, weight, grads)
     moved, _ = trajectory(rule, g.act((weight,))[0], [g.act_dual((grad,))[0] for grad in grads])
     assert difference(moved, [g.act_linear((each,))[0] for each in plain]) <= bound(rule, grads)
+
+
+@every_variant
+def test_one_step_from_any_state_commutes_with_the_group(rule: Rule) -> None:
+    """``update(rho_S S, rho_dual G, rho W) = (rho U, rho_S S')``, with ``rho_S`` as declared, up to declared gauges."""
+    for shape in map(functools.partial(stored, rule), SHAPES):
+        weight, grads = data(shape)
+        action = parse_action(rule.joint_symmetry)
+        elements = [*action.exact((shape,)), *action.sample((shape,), 4, rng=torch.Generator().manual_seed(0))]
+        state = rule.init(weight)
+        for grad in grads:
+            expected, after = rule.update(grad, state, weight)
+            for g in elements:
+                found, moved = rule.update(g.act_dual((grad,))[0], move_state(rule, g, state), g.act((weight,))[0])
+                assert difference([found], [g.act_linear((expected,))[0]]) <= bound(rule, grads)
+                wanted = move_state(rule, g, after)
+                assert moved.keys() == wanted.keys()
+                for name, value in align_gauge(rule, moved, wanted).items():
+                    if isinstance(value, int):
+                        assert value == wanted[name]
+                    else:
+                        assert np.abs(value - wanted[name]).max() <= bound(rule, grads) * np.abs(wanted[name]).max()
+            weight, state = weight + expected, after
+
+
+def test_declared_actions_of_states_are_needed() -> None:
+    """What the test above would miss if it moved no state: squares that stay where they are."""
+    rule, (weight, grads) = get_rule("adam"), data(SHAPES[0])
+    (g,) = parse_action(rule.symmetry).sample((SHAPES[0],), 1, rng=torch.Generator().manual_seed(0))
+    expected, state = rule.update(grads[0], rule.init(weight), weight)
+    still = {**move_state(rule, g, state), "square": state["square"]}
+    moved, _ = rule.update(g.act_dual((grads[1],))[0], still, g.act((weight,))[0])
+    expected, _ = rule.update(grads[1], state, weight)
+    assert difference([moved], [g.act_linear((expected,))[0]]) > 1e-3
 
 
 ABOVE = {
