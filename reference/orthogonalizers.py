@@ -69,7 +69,14 @@ class NewtonSchulz:
 
     def __call__(self, x: Any) -> Any:
         """``M q(M^T M)`` for every matrix ``(..., m, n)``."""
-        y = _NORMALIZE[self.normalizer](x, self.margin, self.eps, self.floor)
+        return self.iterate(self.normalize(x))
+
+    def normalize(self, x: Any) -> Any:
+        """``x`` with its singular values brought into [0, 1]."""
+        return _NORMALIZE[self.normalizer](x, self.margin, self.eps, self.floor)
+
+    def iterate(self, y: Any) -> Any:
+        """The quintics applied to a normalised matrix; what `reference.fast` does in another precision."""
         if self.gram_restarts is None:
             return newton_schulz(y, self.schedule)
         return gram_newton_schulz(y, self.schedule, self.gram_restarts)
