@@ -16,8 +16,9 @@ def slope(schedule: Schedule) -> float:
 
 def method_of(rule: Rule) -> Orthogonalizer:
     """How ``rule`` computes its polar factor; the exact method if it takes none."""
-    if getattr(rule, "backend", None) == "gram_newton_schulz":
-        return get_orthogonalizer("gram_newton_schulz")
+    backend = getattr(rule, "backend", None)
+    if backend == "gram_newton_schulz" or isinstance(backend, NewtonSchulz):
+        return get_orthogonalizer(backend)
     return get_orthogonalizer(getattr(rule, "orthogonalizer", "exact"))
 
 

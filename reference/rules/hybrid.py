@@ -16,12 +16,13 @@ from reference.rule import (
     require_nonnegative,
     zeros_like,
 )
+from reference.rules.orthogonalizing import require_backend
 from reference.symmetry import oriented_row_traits, row_geometry
 from reference.transforms.center import center
 from reference.transforms.layout import ORIENTATIONS, Orientation, orient, unorient
 from reference.transforms.momentum import ema
 from reference.transforms.normalize import ROW_MODES, RowMode, row_normalize
-from reference.transforms.spectral import BACKENDS, SIDES, Backend, Side, scale_by_inner, spectral_factor
+from reference.transforms.spectral import SIDES, Backend, Side, scale_by_inner, spectral_factor
 
 Order = Literal["polar_then_row", "row_then_polar"]
 ORDERS: tuple[Order, ...] = ("polar_then_row", "row_then_polar")
@@ -77,9 +78,9 @@ class Hybrid(GradientRule):
             ("orientation", ORIENTATIONS),
             ("row_mode", ROW_MODES),
             ("side", SIDES),
-            ("backend", BACKENDS),
         ):
             require_choice(self, field, choices)
+        require_backend(self)
 
     @property
     def symmetry(self) -> str:

@@ -5,8 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from reference.orthogonalizers import Orthogonalizer, get_orthogonalizer, without_eps
-from reference.rule import GradientRule
+from reference.orthogonalizers import NewtonSchulz, Orthogonalizer, get_orthogonalizer, without_eps
+from reference.rule import GradientRule, Rule, require_choice
+from reference.transforms.spectral import BACKENDS
+
+
+def require_backend(rule: Rule) -> None:
+    """ValueError unless ``rule.backend`` is the name of a backend or a polynomial method itself."""
+    if not isinstance(getattr(rule, "backend", None), NewtonSchulz):
+        require_choice(rule, "backend", BACKENDS)
 
 
 @dataclass(frozen=True, kw_only=True)

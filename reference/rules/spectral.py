@@ -11,18 +11,17 @@ from reference.rule import (
     GradientRule,
     State,
     register,
-    require_choice,
     require_count,
     require_fraction,
     require_nonnegative,
     zeros_like,
 )
-from reference.rules.orthogonalizing import OrthogonalizingRule
+from reference.rules.orthogonalizing import OrthogonalizingRule, require_backend
 from reference.symmetry import BI_ORTHOGONAL
 from reference.transforms.arrays import inner
 from reference.transforms.center import center
 from reference.transforms.momentum import ema
-from reference.transforms.spectral import BACKENDS, Backend, Side, scale_by_inner, spectral_factor
+from reference.transforms.spectral import Backend, Side, scale_by_inner, spectral_factor
 
 
 @register
@@ -59,7 +58,7 @@ class RightSpectral(GradientRule):
         require_fraction(self, "momentum")
         require_nonnegative(self, "alpha", "eps")
         require_count(self, "steps")
-        require_choice(self, "backend", BACKENDS)
+        require_backend(self)
 
     @property
     def symmetry(self) -> str:

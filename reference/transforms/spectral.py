@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from reference.orthogonalizers import ORTHOGONALIZERS, without_eps
+from reference.orthogonalizers import NewtonSchulz, get_orthogonalizer, without_eps
 from reference.transforms.arrays import inner
 from reference.transforms.inverse_root import coupled_inverse_root
 from reference.transforms.polar import damped_polar
 
 Side = Literal["right", "left"]
 SIDES: tuple[Side, ...] = ("right", "left")
-Backend = Literal["exact", "polar_express", "newton_schulz", "gram_newton_schulz"]
-BACKENDS: tuple[Backend, ...] = ("exact", "polar_express", "newton_schulz", "gram_newton_schulz")
+BackendName = Literal["exact", "polar_express", "newton_schulz", "gram_newton_schulz"]
+Backend: TypeAlias = BackendName | NewtonSchulz
+BACKENDS: tuple[BackendName, ...] = ("exact", "polar_express", "newton_schulz", "gram_newton_schulz")
 
 
 def spectral_factor(m: Any, *, side: Side, backend: Backend, eps: float, steps: int) -> Any:
@@ -23,12 +24,12 @@ def spectral_factor(m: Any, *, side: Side, backend: Backend, eps: float, steps: 
     ``exact``: from the SVD of ``m``. ``polar_express``, ``newton_schulz``: by ``steps`` coupled iterations on the
     damped Gram matrix of that side, as the paper's code; unconverged, the two sides differ through the Frobenius norm
     of ``eps I``. ``gram_newton_schulz``: the orthogonaliser of the paper's ``*_GramNS`` variants, which ignores
-    ``side`` and has an eps of its own (zero if ``eps`` is).
+    ``side`` and has an eps of its own (zero if ``eps`` is); any other polynomial method likewise, given as a value.
     """
     if backend == "exact":
         return damped_polar(m, eps)
-    if backend == "gram_newton_schulz":
-        method = ORTHOGONALIZERS["gram_newton_schulz"]
+    if backend == "gram_newton_schulz" or isinstance(backend, NewtonSchulz):
+        method = get_orthogonalizer(backend)
         return (method if eps else without_eps(method))(m)
     mt = array_namespace(m).matrix_transpose(m)
     if side == "right":
