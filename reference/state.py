@@ -70,13 +70,17 @@ def _along(matrix: Any, array: Any, axis: int) -> Any:
 
 
 def align_gauge(rule: Rule, state: State, reference: State) -> State:
-    """``state`` with the signs of its gauge axes chosen to be those of ``reference``.
+    """``state`` with the signs (or the rotations) of its gauge axes chosen to be those of ``reference``.
 
     On every axis that `Rule.gauges` names, the signs are read off the first array that has it together with an axis
-    that is none, by the inner products with the vectors of ``reference``.
+    that is none, by the inner products with the vectors of ``reference``. Rotations are the ones that bring that array
+    nearest to the one in ``reference``.
     """
     aligned = dict(state)
     for label, family in rule.gauges.items():
+        if family == "O":
+            aligned |= _rotated(rule, label, aligned, reference)
+            continue
         if family != "Sign":
             raise ValueError(f"rule {rule.name!r}: no way to align the gauge group {family!r}")
         signs = None
@@ -88,6 +92,33 @@ def align_gauge(rule: Rule, state: State, reference: State) -> State:
                     signs = _signs(array_namespace(state[name]).sum(state[name] * reference[name], axis=other))
                 aligned[name] = aligned[name] * array_namespace(signs).expand_dims(signs, axis=other)
     return aligned
+
+
+def _rotated(rule: Rule, label: str, state: State, reference: State) -> State:
+    """The arrays of ``state`` with the axis ``label``, in the orthonormal basis nearest to that of ``reference``."""
+    rotation = None
+    rotated: State = {}
+    for name, action in _carriers(rule, label).items():
+        if name in state:
+            xp = array_namespace(state[name])
+            axis = action.axes.index(label) - len(action.axes)
+            flat = _flattened(state[name], axis, len(action.axes))
+            if rotation is None:
+                cross = _flattened(reference[name], axis, len(action.axes)) @ xp.matrix_transpose(flat)
+                u, _, vt = xp.linalg.svd(cross)
+                rotation = u @ vt
+            batch = state[name].ndim - len(action.axes)
+            moved = xp.moveaxis(state[name], axis, batch)
+            rotated[name] = xp.moveaxis(xp.reshape(rotation @ flat, moved.shape), batch, axis)
+    return rotated
+
+
+def _flattened(array: Any, axis: int, axes: int) -> Any:
+    """``array`` with its axis ``axis`` (negative) first of its last ``axes`` axes, and the others of them one axis."""
+    xp = array_namespace(array)
+    batch = array.ndim - axes
+    moved = xp.moveaxis(array, axis, batch)
+    return xp.reshape(moved, (*moved.shape[: batch + 1], -1))
 
 
 def _signs(x: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -67,6 +68,30 @@ _OPTIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "muon_moonlight": {},
     "muon_torch": {"match_rms_adamw": {"adjust_lr": "match_rms_adamw", "weight_decay": 0.0}},
     "muon_heads": {"qkv": {"heads": 2}, "o": {"heads": 2, "layout": "o"}},
+    "muoneq": {
+        "C": {"mode": "C"},
+        "RC": {"mode": "RC"},
+        "phase": {"mode": "RC", "phase": 3},
+        "root": {"exponent": -0.25},
+        "clip": {"clip": 4.0, "weight_decay": 0.0},
+        "inf": {"statistic": "inf", "momentum": 0.9, "lr": 5e-3},
+        "spc": {"orthogonalizer": "jordan_spc"},
+        "exact": {"orthogonalizer": "exact", "accumulation": "ema", "nesterov": False, "weight_decay": 0.0},
+        "exact_C": {"mode": "C", "orthogonalizer": "exact", "accumulation": "ema", "weight_decay": 0.0},
+        "theory": {"theory_momentum": True, "accumulation": "ema", "nesterov": False},
+    },
+    "olion": {"exact": {"orthogonalizer": "exact", "weight_decay": 0.01}},
+    "adago": {
+        "unbounded": {"gamma": math.inf, "v0": 0.0},
+        "exact": {"orthogonalizer": "exact", "weight_decay": 0.1},
+    },
+    "muon_ogd": {
+        "exact": {"orthogonalizer": "exact", "momentum": 0.9, "accumulation": "ema", "weight_decay": 0.1},
+        "dynamic_scale": {"dynamic_scale": True},
+        "collect": {"collect": 2, "dual_lr": 0.1, "dual_steps": 3, "momentum": 0.9},
+        "collect_cold": {"collect": 1, "dual_lr": 0.1, "warm_start": False, "orthogonalizer": "exact"},
+    },
+    "muon_ogd_bilinear": {},
     "scion": {
         "unconstrained": {"constrained": False, "momentum": 0.9},
         "convolution": {"constrained": False, "kernel_positions": 2, "at_least_one": True},

@@ -15,7 +15,7 @@ from reference.transforms.layout import merge_columns, merge_rows, split_columns
 from reference.transforms.momentum import ema, heavy_ball, nesterov
 
 Accumulation = Literal["ema", "heavy_ball"]
-_ACCUMULATE: Mapping[str, Callable[[Any, Any, float], Any]] = {"ema": ema, "heavy_ball": heavy_ball}
+ACCUMULATE: Mapping[str, Callable[[Any, Any, float], Any]] = {"ema": ema, "heavy_ball": heavy_ball}
 
 AdjustLr = Literal["original", "match_rms_adamw"]
 ADJUST_LR: tuple[AdjustLr, ...] = ("original", "match_rms_adamw")
@@ -55,7 +55,7 @@ class Muon(OrthogonalizingRule):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_fraction(self, "momentum")
-        require_choice(self, "accumulation", tuple(_ACCUMULATE))
+        require_choice(self, "accumulation", tuple(ACCUMULATE))
         require_choice(self, "adjust_lr", ADJUST_LR)
 
     @property
@@ -69,7 +69,7 @@ class Muon(OrthogonalizingRule):
 
     def direction(self, grad: Any, state: State) -> tuple[Any, State]:
         """The scaled, orthogonalised look-ahead."""
-        accumulate = _ACCUMULATE[self.accumulation]
+        accumulate = ACCUMULATE[self.accumulation]
         buffer = accumulate(state["momentum"], grad, self.momentum)
         ahead = nesterov(accumulate, buffer, grad, self.momentum) if self.nesterov else buffer
         return self.blockwise(ahead), {"momentum": buffer}
