@@ -25,7 +25,7 @@ from reference import RULES
 from reference.orthogonalizers import QDWH, Exact, NewtonSchulz
 from reference.rule import Rule
 
-_COMPUTE = {
+COMPUTE_DTYPE = {
     torch.float16: torch.float32,
     torch.bfloat16: torch.float32,
     torch.float32: torch.float32,
@@ -129,16 +129,16 @@ class RuleBasedOptimizer(torch.optim.Optimizer):
         stacks: dict[Any, list[Tensor]] = {}
         for parameter in parameters:
             if not self.state[parameter]:
-                self.state[parameter] = _initial_state(rule, parameter, parameter.device)
+                self.state[parameter] = initial_state(rule, parameter, parameter.device)
             counts = tuple(item for item in self.state[parameter].items() if not isinstance(item[1], Tensor))
             key = (parameter.shape, parameter.dtype, parameter.device, counts)
             stacks.setdefault(key, []).append(parameter)
         return list(stacks.values())
 
     def _step_stack(self, rule: Rule, parameters: Sequence[Tensor], maximize: bool) -> None:
-        dtype = _COMPUTE[parameters[0].dtype]
+        dtype = COMPUTE_DTYPE[parameters[0].dtype]
         weight = _stacked(parameters).to(dtype)
-        grad = _stacked([_grad(parameter) for parameter in parameters]).to(dtype)
+        grad = _stacked([gradient_of(parameter) for parameter in parameters]).to(dtype)
         states = [self.state[parameter] for parameter in parameters]
         state = {
             key: _stacked([each[key] for each in states]) if isinstance(value, Tensor) else value
@@ -258,7 +258,7 @@ def _default_hyper(rule_type: type[Rule]) -> dict[str, Any]:
     return hyper_parameters(rule_type())  # type: ignore[call-arg]  # every registered rule has a default lr
 
 
-def _as_matrices(tensor: Tensor) -> Tensor:
+def as_matrices(tensor: Tensor) -> Tensor:
     """The matrix, or stack of matrices, that a rule sees: a vector is one row, a convolution kernel is ``[out, rest]``.
 
     State tensors go the same way as their parameter: they have its shape, or the matrix's with some axes of size 1.
@@ -269,7 +269,7 @@ def _as_matrices(tensor: Tensor) -> Tensor:
 
 
 def _stacked(tensors: Sequence[Tensor]) -> Tensor:
-    views = [_as_matrices(tensor.detach()) for tensor in tensors]
+    views = [as_matrices(tensor.detach()) for tensor in tensors]
     return views[0].unsqueeze(0) if len(views) == 1 else torch.stack(views)
 
 
@@ -279,15 +279,15 @@ def _write(targets: Sequence[Tensor], stack: Tensor) -> None:
         target.copy_(value.reshape(target.shape))
 
 
-def _grad(parameter: Tensor) -> Tensor:
+def gradient_of(parameter: Tensor) -> Tensor:
     assert parameter.grad is not None  # parameters without gradient never reach a stack
     return parameter.grad
 
 
-def _initial_state(rule: Rule, parameter: Tensor, device: torch.device | str) -> dict[str, Any]:
+def initial_state(rule: Rule, parameter: Tensor, device: torch.device | str) -> dict[str, Any]:
     """The rule's state for a parameter, by torch's habit in the shape of the parameter where it has as many entries."""
-    shape = _as_matrices(parameter).shape
-    state = rule.init(torch.empty(shape, dtype=_COMPUTE[parameter.dtype], device=device))
+    shape = as_matrices(parameter).shape
+    state = rule.init(torch.empty(shape, dtype=COMPUTE_DTYPE[parameter.dtype], device=device))
     return {
         key: value.reshape(parameter.shape) if isinstance(value, Tensor) and value.shape == shape else value
         for key, value in state.items()
@@ -297,7 +297,7 @@ def _initial_state(rule: Rule, parameter: Tensor, device: torch.device | str) ->
 def check_parameter(rule: Rule, parameter: Tensor) -> None:
     """ValueError, one line with rule and shape, if the rule cannot step the parameter."""
     shape = tuple(parameter.shape)
-    if parameter.dtype not in _COMPUTE:
+    if parameter.dtype not in COMPUTE_DTYPE:
         raise ValueError(
             f"rule {rule.name!r} steps real floating-point parameters, got {parameter.dtype} of shape {shape}"
         )
@@ -308,14 +308,14 @@ def check_parameter(rule: Rule, parameter: Tensor) -> None:
             "give it to another optimizer or reshape it"
         )
     rule.init(torch.empty(shape, device="meta"))  # the rule's own opinion of the shape, before it is seen as matrices
-    _initial_state(rule, parameter, "meta")
+    initial_state(rule, parameter, "meta")
 
 
 def _checked_state(rule: Rule, parameter: Tensor, index: Any, saved: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """A copy of the saved state of one parameter; ValueError unless it has the entries and shapes of the rule's."""
     if saved is None:
         return None
-    expected = _initial_state(rule, parameter, "meta")
+    expected = initial_state(rule, parameter, "meta")
     if saved.keys() != expected.keys():
         raise ValueError(
             f"rule {rule.name!r}: checkpoint state of parameter {index} has entries "
