@@ -1,0 +1,97 @@
+"""One step of a rule on a stack of parameters, with as few copies as the formula allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reference.rule import GradientRule, Rule
+
+
+def reads_weight(rule: Rule) -> bool:
+    """Whether the displacement depends on the weight; for a rule of gradients, only through its decay."""
+    kind = type(rule)
+    plain = isinstance(rule, GradientRule) and kind.displacement is GradientRule.displacement
+    return not plain or kind.update is not Rule.update or rule.decay_rate != 0
+
+
+def advance(
+    rule: Rule, grad: Tensor, state: Mapping[str, Any], weight: Tensor | None
+) -> tuple[Tensor, float, dict[str, Any]]:
+    """``(step, factor, new state)``: the displacement is ``factor * step``, for ``grad`` of shape ``(k, m, n)``.
+
+    ``weight`` may be None if the rule does not read it. Writes to no argument.
+    """
+    if weight is None:
+        assert isinstance(rule, GradientRule)
+        step, new = rule.direction(grad, dict(state))
+        factor = -rule.lr
+    else:
+        step, new = rule.update(grad, dict(state), weight)
+        factor = 1.0
+    return step, factor, new
+
+
+def stacked(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Tensors of one shape as ``(k, ...)`` in ``dtype``, for reading: a view if they are a stack already, else a copy.
+
+    They are if they lie one after another in one storage, as the blocks that an earlier step left (`blocks_of`).
+    """
+    first, count = tensors[0], len(tensors)
+    if first.dtype == dtype and _lie_in_a_row(tensors):
+        return first.as_strided((count, *first.shape), (first.numel(), *first.stride()))
+    stack = torch.empty((count, *first.shape), dtype=dtype, device=first.device)
+    torch._foreach_copy_(list(stack.unbind()), list(tensors))
+    return stack
+
+
+def _lie_in_a_row(tensors: Sequence[Tensor]) -> bool:
+    start = tensors[0].storage_offset()
+    storage = tensors[0].untyped_storage().data_ptr()
+    return all(
+        each.is_contiguous()
+        and each.untyped_storage().data_ptr() == storage
+        and each.storage_offset() == start + index * each.numel()
+        for index, each in enumerate(tensors)
+    )
+
+
+def store(states: Sequence[dict[str, Any]], new: Mapping[str, Any], dtype: torch.dtype | None) -> None:
+    """Makes block ``i`` of every stack in ``new`` the state of parameter ``i``, cast to ``dtype`` if there is one.
+
+    The old tensors are dropped, or overwritten where others share their storage: a block of a stack of which other
+    blocks stay in use would keep all of it in memory.
+    """
+    for key, value in new.items():
+        if isinstance(value, Tensor):
+            _store_stack(states, key, value if dtype is None else value.to(dtype))
+        else:
+            for each in states:
+                each[key] = value
+    for each in states:  # a momentum scheduled down to zero leaves no buffer behind
+        for key in each.keys() - new.keys():
+            del each[key]
+
+
+def _store_stack(states: Sequence[dict[str, Any]], key: str, stack: Tensor) -> None:
+    old = [each[key] for each in states]
+    blocks = [block.reshape(each.shape) for block, each in zip(stack.unbind(), old, strict=True)]
+    if all(each.dtype == stack.dtype for each in old) and _share_storage_with_others(old):
+        torch._foreach_copy_(old, blocks)
+        return
+    for each, block in zip(states, blocks, strict=True):
+        each[key] = block
+
+
+def _share_storage_with_others(tensors: Sequence[Tensor]) -> bool:
+    storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}
+    return sum(storages.values()) > sum(each.nbytes for each in tensors)
+
+
+def move(parameters: Sequence[Tensor], step: Tensor, factor: float) -> None:
+    """Adds ``factor`` times block ``i`` of ``step`` to parameter ``i``: one rounding to the dtype of the parameter."""
+    blocks = [block.reshape(each.shape) for block, each in zip(step.unbind(), parameters, strict=True)]
+    torch._foreach_add_(list(parameters), blocks, alpha=factor)
