@@ -1,0 +1,1 @@
+"""What to run and in which order, which runs are compared, and what they say of the claims."""
