@@ -137,11 +137,12 @@ class RuleBasedOptimizer(torch.optim.Optimizer):
 
     def _step_stack(self, rule: Rule, parameters: Sequence[Tensor], maximize: bool) -> None:
         dtype = COMPUTE_DTYPE[parameters[0].dtype]
-        weight = _stacked(parameters).to(dtype)
-        grad = _stacked([gradient_of(parameter) for parameter in parameters]).to(dtype)
+        ndim = parameters[0].ndim
+        weight = _stacked(parameters, ndim).to(dtype)
+        grad = _stacked([gradient_of(parameter) for parameter in parameters], ndim).to(dtype)
         states = [self.state[parameter] for parameter in parameters]
         state = {
-            key: _stacked([each[key] for each in states]) if isinstance(value, Tensor) else value
+            key: _stacked([each[key] for each in states], ndim) if isinstance(value, Tensor) else value
             for key, value in states[0].items()
         }
         displacement, state = rule.update(-grad if maximize else grad, state, weight)
@@ -261,15 +262,17 @@ def _default_hyper(rule_type: type[Rule]) -> dict[str, Any]:
 def as_matrices(tensor: Tensor) -> Tensor:
     """The matrix, or stack of matrices, that a rule sees: a vector is one row, a convolution kernel is ``[out, rest]``.
 
-    State tensors go the same way as their parameter: they have its shape, or the matrix's with some axes of size 1.
+    State tensors of a parameter that is reshaped go the same way: they have its shape, or the matrix's with some axes
+    of size 1. Those of a matrix or a stack of matrices have any shape and stay as they are.
     """
     if tensor.ndim < 2:
         return tensor.reshape(1, -1)
     return tensor.flatten(1) if tensor.ndim > 3 else tensor
 
 
-def _stacked(tensors: Sequence[Tensor]) -> Tensor:
-    views = [as_matrices(tensor.detach()) for tensor in tensors]
+def _stacked(tensors: Sequence[Tensor], ndim: int) -> Tensor:
+    """Weights, gradients or state tensors of parameters with ``ndim`` axes, on a new leading axis."""
+    views = [tensor.detach() if ndim in (2, 3) else as_matrices(tensor.detach()) for tensor in tensors]
     return views[0].unsqueeze(0) if len(views) == 1 else torch.stack(views)
 
 
