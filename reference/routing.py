@@ -149,7 +149,9 @@ def _uses(model: nn.Module) -> Iterator[tuple[_Use, Tensor]]:
 def _refuse_shared_memory(names: Mapping[Tensor, str]) -> None:
     """Two Parameter objects over one memory would be stepped twice: a tie that the model failed to declare."""
     taken: dict[tuple[torch.device, int], list[tuple[int, int, str]]] = {}
-    for parameter, name in names.items():
+    for whole, name in names.items():
+        # A sharded parameter (DTensor, too slow to import for a name) has the memory of its shard.
+        parameter: Tensor = whole.to_local() if hasattr(whole, "to_local") else whole
         if parameter.device.type == "meta" or parameter.numel() == 0:
             continue
         entries = 1 + sum((size - 1) * stride for size, stride in zip(parameter.shape, parameter.stride(), strict=True))

@@ -10,13 +10,17 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from reference.optimizers import RuleBasedOptimizer, check_parameter, hyper_parameters
 from reference.routing import ROLES, Route, route
 from reference.rule import RULES, Rule, get_rule
+
+if TYPE_CHECKING:
+    from reference.fast.execution import Execution
+    from reference.fast.precision import Precision
 
 DEFAULT_RULES: Mapping[str, Rule] = {
     "embedding": get_rule("row_norm", lr=1e-3),
@@ -131,6 +135,7 @@ def build_stack(
     overrides: Mapping[str, Rule] | None = None,
     undecayed: Collection[str] = (),
     maximize: bool = False,
+    precision: Precision | Execution | None = None,
 ) -> LayerwiseOptimizer:
     """The layerwise optimizer for all parameters of ``model``.
 
@@ -149,6 +154,9 @@ def build_stack(
         overrides: rules by pattern of parameter names, taken exactly as given.
         undecayed: patterns of parameter names whose decay is switched off; stated in the table.
         maximize: step uphill.
+        precision: None for the reference implementation; otherwise the one for training (`reference.fast`), with the
+            products of polynomial orthogonalisers in "bfloat16", "float16", "tf32", "float32" or "float64", or an
+            `Execution` for its other options. Rules, state and checkpoints are the same.
 
     Raises:
         ValueError: one line, for a parameter that cannot be routed or that its rule cannot step, an unknown role, a
@@ -178,7 +186,11 @@ def build_stack(
         except ValueError as error:
             raise ValueError(f"{where.name} (role {where.role}): {error}") from error
         assignments.append(Assignment(where, rule, excluded))
-    return LayerwiseOptimizer(assignments, maximize=maximize)
+    if precision is None:
+        return LayerwiseOptimizer(assignments, maximize=maximize)
+    from reference.fast.optimizers import FastLayerwiseOptimizer
+
+    return FastLayerwiseOptimizer(assignments, precision=precision, maximize=maximize)
 
 
 def _matches(where: Route, pattern: str) -> bool:

@@ -44,11 +44,13 @@ _ALL = frozenset({-1, -2})
 def coupled_axes(rule: Rule) -> frozenset[int]:
     """The axes of the stored weight (-1 columns, -2 rows, -3 experts) along which entries influence each other.
 
-    By exact type: a subclass may couple more.
+    An axis whose size enters the formula counts as coupled. By exact type: a subclass may couple more.
     """
     kind = type(rule)
-    if kind in _COORDINATE_WISE or (isinstance(rule, Scion) and kind is Scion and rule.norm == "sign"):
+    if kind in _COORDINATE_WISE:
         return frozenset()
+    if isinstance(rule, Scion) and kind is Scion and rule.norm == "sign":
+        return frozenset({-1})
     if isinstance(rule, RowNorm) and kind in (RowNorm, ExpertRowNorm) and rule.orientation in ("row", "col"):
         along = -1 if rule.orientation == "row" else -2
         return _ALL if rule.center_rows else frozenset({along})
@@ -62,7 +64,9 @@ def reduces(rule: Rule) -> bool:
     kind = type(rule)
     if isinstance(rule, RowNorm) and kind in (RowNorm, ExpertRowNorm):
         return rule.orientation in ("row", "col")
-    return kind is AdaGradNorm or (isinstance(rule, Scion) and kind is Scion and rule.norm != "spectral")
+    return kind is AdaGradNorm or (
+        isinstance(rule, Scion) and kind is Scion and rule.norm in ("row", "col", "bias_rms")
+    )
 
 
 def way(rule: Rule, placements: Sequence[Placement], ndim: int) -> Way:
