@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from paper_repro.planning.study import Catalogue, Study
+from paper_repro.planning.study import Catalogue, Study, Tuning
 from paper_repro.records import RunRecord, RunSpec
 
 
@@ -55,35 +55,37 @@ def choose(
     study: Study, preset: str, optimizer: str, catalogue: Catalogue, records: Mapping[RunSpec, RunRecord]
 ) -> Choice:
     """The trials of one configuration and the rates that they lead to; ties go to the factor nearest to 1."""
-    if study.tuning is None:
+    tuning = study.tuning
+    if tuning is None:
         return Choice((), {})
-    trials = tuple(
-        Trial(factor, spec, records.get(spec))
-        for factor in study.tuning.factors
-        for spec in [_trial(study, preset, optimizer, catalogue, factor)]
-    )
+    specs = [(factor, trial_spec(tuning, preset, optimizer, catalogue, factor)) for factor in tuning.factors]
+    trials = tuple(Trial(factor, spec, records.get(spec)) for factor, spec in specs)
     if any(trial.record is None for trial in trials):
         return Choice(trials, None)
     best = min(trials, key=lambda trial: (trial.loss, abs(math.log(trial.factor)), trial.factor))
     if not math.isfinite(best.loss):
         return Choice(trials, None)
-    at_edge = len(trials) > 1 and best.factor in (study.tuning.factors[0], study.tuning.factors[-1])
-    return Choice(trials, best.spec.rates, best.factor, at_edge)
+    at_edge = len(trials) > 1 and best.factor in (tuning.factors[0], tuning.factors[-1])
+    return Choice(trials, _scaled(tuning, preset, optimizer, catalogue, best.factor), best.factor, at_edge)
 
 
-def _trial(study: Study, preset: str, optimizer: str, catalogue: Catalogue, factor: float) -> RunSpec:
-    tuning = study.tuning
-    assert tuning is not None
-    rates = catalogue.rates(preset, optimizer)
+def trial_spec(tuning: Tuning, preset: str, optimizer: str, catalogue: Catalogue, factor: float) -> RunSpec:
+    """The run that tries ``factor``, on the preset that ``preset`` takes its factors from."""
+    where = tuning.like.get(preset, preset)
     return RunSpec(
-        preset,
+        where,
         optimizer,
-        rates={role: rate * factor for role, rate in rates.items() if role in tuning.roles},
+        rates=_scaled(tuning, where, optimizer, catalogue, factor),
         seed=tuning.seed,
-        precision=study.precision,
-        steps=max(1, round(catalogue.steps(preset) * tuning.steps_share)),
+        precision=catalogue.precision(where),
+        steps=max(1, round(catalogue.steps(where) * tuning.steps_share)),
         split="tuning",
     )
+
+
+def _scaled(tuning: Tuning, preset: str, optimizer: str, catalogue: Catalogue, factor: float) -> dict[str, float]:
+    rates = catalogue.rates(preset, optimizer)
+    return {role: rate * factor for role, rate in rates.items() if role in tuning.roles}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ FAMILIES = ("qwen3", "gemma3", "olmoe", "gpt_oss")
 class Contrast:
     """One hypothesis: on ``family``, the treatment's metric lies on the side ``direction`` of the baseline's.
 
-    ``treatment`` and ``baseline`` are optimizer configurations (`paper_repro.configurations`).
+    ``treatment`` and ``baseline`` are optimizer configurations (`paper_repro.configurations`). ``auxiliary``: on the
+    presets that add router losses to the objective, and otherwise on those that do not.
     """
 
     family: str
@@ -28,6 +29,7 @@ class Contrast:
     metric: str
     direction: Direction
     target_offset: Literal[1, 2] = 2
+    auxiliary: bool = False
 
     def __post_init__(self) -> None:
         for name, known in (

@@ -82,13 +82,13 @@ def _tuning(runs: Runs, preset: str, optimizers: Sequence[str]) -> Iterator[Job]
         for trial in runs.choice(preset, optimizer).trials:
             yield Job(
                 TUNING,
-                preset,
+                trial.spec.preset,
                 optimizer,
                 trial.spec.seed,
                 trial.spec.target_offset,
                 trial.spec,
                 trial.record,
-                _seconds(runs, preset, optimizer, trial.spec.steps),
+                _seconds(runs, trial.spec.preset, optimizer, trial.spec.steps),
             )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from paper_repro.calibrate import Choice, choose
+from paper_repro.planning.claims import Contrast
 from paper_repro.planning.study import Catalogue, Study
 from paper_repro.records import CODE_VERSION, RunRecord, RunSpec
 
@@ -50,6 +51,17 @@ class Runs:
                 kept[record.spec] = record
         return cls(study, catalogue, kept, dict(sorted(left_out.items())))
 
+    def has(self, contrast: Contrast, preset: str) -> bool:
+        """Whether the study runs both sides of a contrast on the preset."""
+        return (
+            self.catalogue.family(preset) == contrast.family
+            and self.catalogue.auxiliary(preset) == contrast.auxiliary
+            and all(
+                self.study.seeds(preset, side, contrast.target_offset)
+                for side in (contrast.treatment, contrast.baseline)
+            )
+        )
+
     def choice(self, preset: str, optimizer: str) -> Choice:
         """The learning-rate trials of a configuration, and what they chose."""
         key = (preset, optimizer)
@@ -68,7 +80,7 @@ class Runs:
             rates=rates,
             seed=seed,
             target_offset=1 if target_offset == 1 else 2,
-            precision=self.study.precision,
+            precision=self.catalogue.precision(preset),
         )
 
     def record(self, preset: str, optimizer: str, seed: int, target_offset: int) -> RunRecord | None:

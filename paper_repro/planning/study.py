@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from typing import Any, Literal, Protocol
 
@@ -23,6 +23,12 @@ class Catalogue(Protocol):
     def steps(self, preset: str) -> int:
         """Optimizer steps of a full run."""
 
+    def precision(self, preset: str) -> Precision:
+        """That of its runs."""
+
+    def auxiliary(self, preset: str) -> bool:
+        """Whether router losses are added to the objective, for the router diagnostics."""
+
     def rates(self, preset: str, optimizer: str) -> Mapping[str, float]:
         """Learning rates by role, before tuning; only roles that the model has."""
 
@@ -32,12 +38,14 @@ class Tuning:
     """The search for learning rates: every factor is tried on all ``roles`` at once.
 
     It runs on a seed of its own, its loss is that of the tuning documents, and it takes ``steps_share`` of the steps.
+    A preset that is a key of ``like`` takes the factors found on the preset named there.
     """
 
     factors: tuple[float, ...]
     roles: tuple[str, ...]
     seed: int
     steps_share: float
+    like: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.factors or min(self.factors) <= 0 or list(self.factors) != sorted(set(self.factors)):
@@ -68,14 +76,13 @@ class Study:
     """All runs of one scale, stages by falling value. Verdicts need ``scaled`` or ``paper``."""
 
     scale: Literal["smoke", "scaled", "paper"]
-    precision: Precision
     stages: tuple[Stage, ...]
     tuning: Tuning | None = None
 
     def __post_init__(self) -> None:
         for stage in self.stages:
             for preset in stage.presets:
-                RunSpec(preset, stage.optimizers[0], target_offset=stage.target_offset, precision=self.precision)
+                RunSpec(preset, stage.optimizers[0], target_offset=stage.target_offset)
                 if not preset.startswith(f"{self.scale}/"):
                     raise ValueError(f"stage {stage.name!r}: preset {preset!r} is not of scale {self.scale!r}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from paper_repro.planning.claims import Claim
+from paper_repro.planning.claims import Claim, Contrast
 from paper_repro.planning.metrics import METRICS
 from paper_repro.planning.pairs import Evidence, Secondary, gather, secondary
 from paper_repro.planning.runs import Runs
@@ -44,18 +44,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim: its rows, and what they say together."""
+    """One claim: its rows, what they say together, and the comparisons that the study does not have."""
 
     claim: Claim
     rows: tuple[Row, ...]
+    absent: tuple[Contrast, ...] = ()
 
     @property
     def finding(self) -> Finding:
         """A claim is refuted if one comparison is, and confirmed only if all are.
 
-        Without a comparison in the study, or when none has run, it is not run; when some have not, inconclusive.
+        When no comparison has run it is not run; when some have not, or the study does not have them, inconclusive.
         """
-        found = {row.finding for row in self.rows}
+        found = {row.finding for row in self.rows} | ({Finding.NOT_RUN} if self.absent else set())
         if found <= {Finding.NOT_RUN}:
             return Finding.NOT_RUN
         worst = next(finding for finding in _WORST_FIRST if finding in found)
@@ -75,10 +76,7 @@ def verdicts(runs: Runs, claims: Sequence[Claim]) -> list[Verdict]:
         for claim in claims
         for contrast in claim.comparisons
         for preset in runs.study.presets
-        if runs.catalogue.family(preset) == contrast.family
-        and all(
-            runs.study.seeds(preset, side, contrast.target_offset) for side in (contrast.treatment, contrast.baseline)
-        )
+        if runs.has(contrast, preset)
     ]
     families: dict[tuple[str, str], list[int]] = {}
     for place, (_, found) in enumerate(evidence):
@@ -89,7 +87,16 @@ def verdicts(runs: Runs, claims: Sequence[Claim]) -> list[Verdict]:
         for place in members:
             claim, found = evidence[place]
             rows[place] = _row(claim, found, judged[str(place)])
-    return [Verdict(claim, tuple(rows[i] for i in sorted(rows) if rows[i].claim == claim)) for claim in claims]
+    return [
+        Verdict(
+            claim,
+            tuple(rows[place] for place in sorted(rows) if rows[place].claim == claim),
+            tuple(
+                each for each in claim.comparisons if not any(runs.has(each, preset) for preset in runs.study.presets)
+            ),
+        )
+        for claim in claims
+    ]
 
 
 def _comparison(evidence: Evidence) -> Comparison:

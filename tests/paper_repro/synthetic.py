@@ -7,11 +7,10 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from paper_repro.records import CODE_VERSION, RunRecord, RunSpec, run_id
+from paper_repro.records import CODE_VERSION, Precision, RunRecord, RunSpec, run_id
 
 MANIFEST = "ab" * 32
 STEPS = 60
-FAMILY = {"qwen3-s": "qwen3", "gemma3-s": "gemma3", "olmoe-s": "olmoe", "gpt_oss-s": "gpt_oss"}
 
 
 class Catalogue:
@@ -19,10 +18,17 @@ class Catalogue:
 
     def family(self, preset: str) -> str:
         name = preset.partition("/")[2]
-        return next(family for family in ("qwen3", "gemma3", "olmoe", "gpt_oss") if name.startswith(family))
+        families = ("qwen3", "gemma3", "olmoe", "gpt_oss")
+        return next(family for family in families if name.startswith(family.replace("_", "-")))
 
     def steps(self, preset: str) -> int:
         return STEPS
+
+    def precision(self, preset: str) -> Precision:
+        return "fp32"
+
+    def auxiliary(self, preset: str) -> bool:
+        return preset.endswith("-router")
 
     def rates(self, preset: str, optimizer: str) -> Mapping[str, float]:
         base = {"embedding": 0.1, "lm_head": 0.01, "mlp": 0.02, "attention": 0.02, "other": 0.005}

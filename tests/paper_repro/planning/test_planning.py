@@ -26,7 +26,6 @@ PRESET = "scaled/qwen3-s"
 STUDY = study_module.parse(
     """
 scale = "scaled"
-precision = "fp32"
 [tuning]
 factors = [0.5, 1.0, 2.0]
 roles = ["embedding", "lm_head"]
