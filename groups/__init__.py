@@ -4,13 +4,14 @@ Importing this package imports neither torch nor hypothesis; sampling and strate
 """
 
 from groups.action import Action, Factor, ProductAction, product_action
-from groups.blocks import BLOCKS, Block, get_block
+from groups.blocks import BLOCKS, JOINT_BLOCKS, Block, get_block
 from groups.catalogue import CATALOGUE, get_joint_action
+from groups.copies import Copies
 from groups.element import Element
 from groups.experts import ExpertAction
 from groups.group import Group
 from groups.group_element import ExpertElement, GroupElement, ProductElement
-from groups.linear import GL, PositiveScale, Scale
+from groups.linear import GL, Monomial, PositiveMonomial, PositiveScale, Scale
 from groups.matrix_group import MatrixGroup, matrix_group
 from groups.order import FAMILIES
 from groups.orthogonal import U1_HALF, U1_INTERLEAVED, O, Stab1
@@ -23,10 +24,12 @@ __all__ = [
     "CATALOGUE",
     "FAMILIES",
     "GL",
+    "JOINT_BLOCKS",
     "U1_HALF",
     "U1_INTERLEAVED",
     "Action",
     "Block",
+    "Copies",
     "Cyclic",
     "Element",
     "ExpertAction",
@@ -35,8 +38,10 @@ __all__ = [
     "Group",
     "GroupElement",
     "MatrixGroup",
+    "Monomial",
     "O",
     "Perm",
+    "PositiveMonomial",
     "PositiveScale",
     "ProductAction",
     "ProductElement",

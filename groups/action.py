@@ -2,7 +2,8 @@
 """Actions of group variables on the axes of one or several tensors, with an optional shift of the rows.
 
 One mechanism covers left, right, two-sided, conjugation, joint, per-head and contragredient actions: an action names
-group variables and says on which axis of which tensor each of them multiplies. A factor with matrix ``A`` on the rows
+group variables and says on which axis of which tensor each of them multiplies, by itself, its inverse transpose, or an
+image of it under a homomorphism. A factor with matrix ``A`` on the rows
 and ``B`` on the columns acts as ``W -> A W B^T``; a contragredient factor uses the inverse transpose of its matrix.
 """
 
@@ -26,6 +27,7 @@ from groups.group_element import (
     matrix_from_json,
     translation_from_json,
 )
+from groups.images import Image, copies, image_group
 from groups.permutation import Trivial
 
 if TYPE_CHECKING:
@@ -34,19 +36,24 @@ if TYPE_CHECKING:
 
     from groups.experts import ExpertAction
 
-AXES = ("rows", "cols", "entries", "experts")
-"""Axis -2, axis -1, all entries of the tensor as one vector, axis -3."""
+AXES = ("rows", "cols", "entries", "experts", "all")
+"""Axis -2, axis -1, all entries of the tensor as one vector, axis -3; ``all`` is none: a 1 x 1 matrix multiplies all of
+the tensor."""
 SINGLE = "W"
 """The name of the tensor of an action on one unnamed tensor."""
 
 
 @dataclass(frozen=True)
 class Factor:
-    """One variable on one axis of one tensor; ``dual`` if by its inverse transpose."""
+    """One variable on one axis of one tensor; ``dual`` if by its inverse transpose.
+
+    ``image``: "", or the homomorphism of `groups.images` through which the variable acts here.
+    """
 
     variable: str
     axis: str
     dual: bool = False
+    image: Image = ""
 
 
 class Action(abc.ABC):
@@ -182,6 +189,7 @@ class ProductAction(Action):
                 place = f"{tensor} {factor.axis}"
                 if size is None:
                     raise ValueError(f"{self}: tensor {tensor} of shape {shape} has no axis '{factor.axis}'")
+                size *= copies(factor.image)
                 if sizes.setdefault(factor.variable, size) != size:
                     before = f"{sizes[factor.variable]} on {places[factor.variable]}"
                     raise ValueError(f"{self}: variable {factor.variable} has size {before} but {size} on {place}")
@@ -329,12 +337,17 @@ def product_action(
         live = []
         for factor in sorted(row, key=lambda factor: AXES.index(factor.axis)):
             group = groups[factor.variable]
+            place = factor.axis if len(tensors) == 1 else f"{tensor}.{factor.axis}"
+            shared = uses.count(factor.variable) > 1
+            if not shared:
+                group = image_group(group, factor.image)
             if group == Trivial:
                 continue
-            place = factor.axis if len(tensors) == 1 else f"{tensor}.{factor.axis}"
-            name = factor.variable if uses.count(factor.variable) > 1 else place
+            name = factor.variable if shared else place
             variables.setdefault(name, group)
-            live.append(Factor(name, factor.axis, factor.dual and not group.is_orthogonal))
+            acting = image_group(group, factor.image) if shared else group
+            dual = factor.dual and not acting.is_orthogonal
+            live.append(Factor(name, factor.axis, dual, factor.image if shared else ""))
         kept.append(tuple(live))
     return ProductAction(tuple(tensors), tuple(variables.items()), tuple(kept), tuple(shifts))
 
@@ -348,9 +361,11 @@ def _check_axes(where: str, row: Sequence[Factor], groups: Mapping[str, Group], 
     if "entries" in axes and (len(axes) > 1 or shift):
         raise ValueError(f"entries{where} are all axes at once; no other factor or shift can stand beside them")
     for factor in row:
-        group = groups[factor.variable]
+        group = image_group(groups[factor.variable], factor.image)
         if shift and factor.axis in ("rows", "experts") and not group <= Stab1:
             raise ValueError(f"Shift(rows){where} needs {factor.axis} in Stab1 (A 1 = 1), got {group}")
+        if shift and factor.axis == "all":
+            raise ValueError(f"Shift(rows){where} has no law beside a factor on all of the tensor")
 
 
 def shapes_from_json(data: Any, where: str) -> Shapes:
@@ -364,8 +379,8 @@ def shapes_from_json(data: Any, where: str) -> Shapes:
 
 
 def _axis_size(shape: tuple[int, ...], axis: str) -> int | None:
-    if axis == "entries":
-        return prod(shape)
+    if axis in ("entries", "all"):
+        return prod(shape) if axis == "entries" else 1
     index = {"rows": -2, "cols": -1, "experts": -3}[axis]
     return shape[index] if len(shape) >= -index else None
 

@@ -1,6 +1,6 @@
 """The parameter blocks of a decoder transformer and the symmetry that an optimizer of each must respect.
 
-Source: Lau and Su, arXiv 2605.18106.
+Sources: Lau and Su, arXiv 2605.18106; for the symmetries that stretch weights, the abstract of arXiv 2606.29176.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ HEAD_ROWS = ((2, 3), (2, 1), (2, 2), (6, 3), (4, 6), (4, 4), (24, 16), (16, 24),
 """The same for two heads stacked along the rows."""
 SWIGLU_SIZES = ((1, 3), (2, 1), (2, 2), (5, 3), (3, 5), (4, 4), (24, 16), (16, 24))
 """Hidden and residual width of a SwiGLU triple."""
+JOINT_SIZES = ((1, 3), (2, 1), (2, 2), (5, 3), (3, 5), (4, 4), (16, 24))
+"""Number of neurons and residual width of the joint blocks."""
+HEAD_SIZES = ((1, 3), (1, 1), (2, 2), (3, 4), (2, 6), (4, 3), (8, 12))
+"""Size of a head, or of half of it where heads are made of planes, and residual width."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,104 @@ BLOCKS: Mapping[str, Block] = MappingProxyType(
 """Every block by name."""
 
 
+_NEURONS = tuple(((r, d), (d, r)) for r, d in JOINT_SIZES)
+_HEADS = tuple(((2 * h, d), (d, 2 * h)) for h, d in HEAD_SIZES)
+
+_JOINT_TABLE = (
+    (
+        *("relu_scaling", "up: D(rows); down: D*(cols) where D = Scale+"),
+        *("rescaling of ReLU neurons: what comes in grows, what goes out shrinks", _NEURONS),
+    ),
+    (
+        *("swiglu_scaling", "up: D(rows); down: D*(cols) where D = Scale"),
+        *("rescaling and reflection of SwiGLU neurons, whose gate stays", _NEURONS),
+    ),
+    (
+        "swiglu_whole",
+        "gate: |M|(rows) x Q(cols); up: M(rows) x Q(cols); down: Q(rows) x M*(cols) where M = Monomial, Q = O",
+        "all symmetries of a SwiGLU triple: neurons permuted, rescaled and reflected; residual rotation",
+        tuple(((r, d), (r, d), (d, r)) for r, d in JOINT_SIZES),
+    ),
+    (
+        *("value_output_rotation", "value: B(rows); output: B(cols) where B = (O wr 1[2])"),
+        *("rotations of each of two heads between value and output", _HEADS),
+    ),
+    (
+        *("value_output_linear", "value: B(rows); output: B*(cols) where B = (GL wr 1[2])"),
+        *("every change of basis of each of two heads between value and output", _HEADS),
+    ),
+    (
+        *("query_key_rope", "query: A(rows); key: A(rows) where A = (U1[half] wr 1[2])"),
+        "a phase for each plane of each of two heads, which commutes with rotary positions",
+        tuple(((4 * h, d), (4 * h, d)) for h, d in HEAD_SIZES),
+    ),
+    (
+        *("query_key_linear", "query: A(rows); key: A*(rows) where A = (GL wr 1[2])"),
+        "every change of basis of each of two heads between query and key, without rotary positions",
+        tuple(((2 * h, d), (2 * h, d)) for h, d in HEAD_SIZES),
+    ),
+    (
+        *("heads", "query: H(rows); key: H(rows); value: H(rows); output: H(cols) where H = (1 wr Perm[2])"),
+        "permutation of two attention heads",
+        tuple(((2 * h, d), (2 * h, d), (2 * h, d), (d, 2 * h)) for h, d in HEAD_SIZES),
+    ),
+    (
+        "grouped_heads",
+        "query: H(rows); key: H/2(rows); value: H/2(rows); output: H(cols) where H = ((Perm[2] x 1) wr Perm[2])",
+        "grouped queries: groups of two heads permuted with the head that they share, and within",
+        tuple(((4 * h, d), (2 * h, d), (2 * h, d), (d, 4 * h)) for h, d in HEAD_SIZES),
+    ),
+    (
+        *("grouped_query_key", "query: H(rows); key: H/2(rows) where H = ((1[2] x U1[half]) wr 1[2])"),
+        "grouped queries with rotary positions: one phase per plane of each shared key head",
+        tuple(((8 * h, d), (4 * h, d)) for h, d in HEAD_SIZES),
+    ),
+    (
+        *("grouped_value_output", "value: H/2(rows); output: H(cols) where H = ((1[2] x O) wr 1[2])"),
+        "grouped queries: one rotation of each shared value head",
+        tuple(((2 * h, d), (d, 4 * h)) for h, d in HEAD_SIZES),
+    ),
+    (
+        "moe",
+        "router: P(rows) x Q(cols); gate: P(experts) x Q(cols); up: P(experts) x Q(cols); "
+        "down: P(experts) x Q(rows) where P = Perm, Q = O",
+        "experts permuted together with the rows of their router; residual rotation",
+        tuple(((e, d), (e, r, d), (e, r, d), (e, d, r)) for e, (r, d) in zip((2, 3) * 4, JOINT_SIZES, strict=False)),
+    ),
+    (
+        *("norm_gain", "gain: D(rows); gate: D*(cols); up: D*(cols) where D = Scale"),
+        "the gain of a norm, as a column, against the columns of all that reads it",
+        tuple(((d, 1), (r, d), (r, d)) for r, d in JOINT_SIZES),
+    ),
+    (
+        *("residual_sign", "reader: P(cols); writer: P(rows); gain: |P|(rows) where P = SPerm"),
+        "signed permutation of the residual stream; gains have no sign to lose",
+        tuple(((r, d), (d, r), (d, 1)) for r, d in JOINT_SIZES),
+    ),
+    (
+        *("stream_scale", "embedding: c(all); output: c(all); down: c(all) where c = Scale+"),
+        "one positive factor on all that writes to the residual stream of a pre-norm network",
+        tuple(((r, d), (d, d), (d, r)) for r, d in JOINT_SIZES),
+    ),
+    (
+        *("reader_scale", "gain: c(all); gate: c*(all); up: c*(all) where c = Scale"),
+        "one factor on the gain of a norm, its inverse on all that reads it",
+        tuple(((d, 1), (r, d), (r, d)) for r, d in JOINT_SIZES),
+    ),
+    ("norm_scale", "Scale+(all)", "one positive factor on a weight that feeds a norm", _single(MATRICES)),
+)
+
+JOINT_BLOCKS: Mapping[str, Block] = MappingProxyType(
+    {name: Block(name, parse_action(spec), False, summary, shapes) for name, spec, summary, shapes in _JOINT_TABLE}
+)
+"""Symmetries that tie several tensors together or stretch them, by name. Most optimizers break most of them, so they
+are asked about by name only, and of rules that are made for them. Head blocks have two heads, or two groups of two;
+heads can be permuted only where query, key, value and output are all there."""
+
+
 def get_block(name: str) -> Block:
-    """The block of that name. Raises ValueError, one line, listing the known ones."""
-    try:
-        return BLOCKS[name]
-    except KeyError:
-        raise ValueError(f"unknown block {name!r}; known: {', '.join(BLOCKS)}") from None
+    """The block of that name, joint or not. Raises ValueError, one line, listing the known ones."""
+    found = BLOCKS.get(name) or JOINT_BLOCKS.get(name)
+    if found is None:
+        raise ValueError(f"unknown block {name!r}; known: {', '.join([*BLOCKS, *JOINT_BLOCKS])}")
+    return found

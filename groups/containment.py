@@ -5,6 +5,7 @@ from __future__ import annotations
 from groups.action import Action, Factor, ProductAction
 from groups.experts import ExpertAction
 from groups.group import Group
+from groups.images import PATTERN, image_group
 from groups.order import BLOCK_DIAGONAL_CLOSED
 from groups.permutation import Perm
 
@@ -56,7 +57,14 @@ def _follows(small: ProductAction, group: Group, uses: list[tuple[int, Factor]])
     if not found:
         return True
     variable = found[0].variable
-    inner = small.groups[variable]
+    images = {(factor.image, use.image) for factor, (_, use) in zip(found, uses, strict=False)}
+    inner = own = small.groups[variable]
+    if {use.image for _, use in uses} == {""}:  # the variable then follows the images, which must be one
+        inner = image_group(inner, found[0].image)
+        images = {(factor.image, found[0].image) for factor in found}
+    # A permutation is its own pattern.
+    if any(one != other and not (other == PATTERN and not one and own <= Perm) for one, other in images):
+        return False
     if len(found) < len(uses) or any(factor.variable != variable for factor in found):
         return False
     # Whether each place uses the matrix or its dual must agree, up to one dual for all, which the group absorbs.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from groups.element import Element
+from groups.images import image_element, image_group
 
 if TYPE_CHECKING:
     from groups.action import Action, Factor, ProductAction
@@ -111,7 +112,9 @@ class ProductElement(GroupElement):
         index = self.action.variable_names.index(factor.variable)
         value = self.values[index]
         # Asking the family first keeps a rounded orthogonal matrix bitwise its own dual.
-        if dual == factor.dual or self.action.variables[index][1].is_orthogonal:
+        if factor.image:
+            value = image_element(self.action.variables[index][1], value, factor.image)
+        if dual == factor.dual or image_group(self.action.variables[index][1], factor.image).is_orthogonal:
             return value
         return value.dual
 
@@ -249,6 +252,8 @@ def _apply(element: Element, array: Any, axis: str, ndim: int) -> Any:
     if axis == "entries":
         batch = tuple(array.shape[: array.ndim - ndim])
         return _along(element, array.reshape((*batch, element.size)), -1).reshape(array.shape)
+    if axis == "all":
+        return _along(element, array.reshape((*array.shape, 1)), -1).reshape(array.shape)
     return _along(element, array, {"rows": -2, "cols": -1, "experts": -3}[axis])
 
 

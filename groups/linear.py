@@ -1,4 +1,5 @@
-"""The non-compact families: positive scalings, scalings, and all invertible matrices. Not self-dual."""
+"""The non-compact families: scalings, monomial matrices, all invertible ones. Gradients move by other matrices than
+weights."""
 
 from __future__ import annotations
 
@@ -140,4 +141,50 @@ class _GL(Group):
         return haar.orthogonal(n, count, rng) @ haar.positive_scalings(n, count, rng) @ haar.orthogonal(n, count, rng)
 
 
+@dataclass(frozen=True)
+class _Monomial(Group):
+    """Monomial matrices: a permutation times non-zero factors (`Monomial+`: positive ones)."""
+
+    positive: bool
+    is_orthogonal: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        return "Monomial+" if self.positive else "Monomial"
+
+    @property
+    def summary(self) -> str:
+        return f"Permutations times {'positive' if self.positive else 'non-zero'} diagonal matrices."
+
+    @property
+    def law(self) -> str:  # type: ignore[override]
+        return f"uniform permutation, {self._scale.law}"
+
+    @property
+    def _scale(self) -> Group:
+        return PositiveScale if self.positive else Scale
+
+    def generators(self, n: int) -> tuple[Element, ...]:
+        return (*self._scale.generators(n), *Perm.generators(n))
+
+    def lie_algebra(self, n: int) -> tuple[FloatArray, ...]:
+        return PositiveScale.lie_algebra(n)
+
+    def _exact(self, n: int) -> Iterable[Element]:
+        scales, permutations = self._scale.exact(n), Perm.exact(n)
+        mixed = [scales[-2] @ p for p in permutations[-1:]]
+        return (*scales[:4], *permutations, *mixed)
+
+    def _contains(self, element: Element) -> bool:
+        entries = monomial(element)
+        return entries is not None and (not self.positive or all(value > 0 for _, value in entries))
+
+    def _moves(self, n: int) -> list[SearchStrategy[Element]]:
+        return [*Perm._moves(n), *self._scale._moves(n)]
+
+    def _draw(self, n: int, count: int, rng: torch.Generator) -> torch.Tensor:
+        return Perm._draw(n, count, rng) @ self._scale._draw(n, count, rng)
+
+
 PositiveScale, Scale, GL = _PositiveScale(), _Scale(), _GL()
+PositiveMonomial, Monomial = _Monomial(positive=True), _Monomial(positive=False)

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from types import MappingProxyType
 
+from groups.copies import Copies
 from groups.group import Group
-from groups.linear import GL, PositiveScale, Scale
+from groups.linear import GL, Monomial, PositiveMonomial, PositiveScale, Scale
 from groups.matrix_group import MatrixGroup
 from groups.orthogonal import U1_HALF, U1_INTERLEAVED, O, Stab1
 from groups.permutation import Cyclic, Perm, Sign, SPerm, Trivial
@@ -18,7 +19,8 @@ FAMILIES: Mapping[str, Group] = MappingProxyType(
     {
         group.name: group
         for group in (
-            *(Trivial, Sign, Cyclic, Perm, SPerm, Stab1, O, PositiveScale, Scale, GL),
+            *(Trivial, Sign, Cyclic, Perm, SPerm, Stab1, O),
+            *(PositiveScale, Scale, PositiveMonomial, Monomial, GL),
             *(U1_HALF, U1_INTERLEAVED),
         )
     }
@@ -28,20 +30,24 @@ FAMILIES: Mapping[str, Group] = MappingProxyType(
 _COVERS: Mapping[Group, tuple[Group, ...]] = {
     Sign: (SPerm, Scale),
     Cyclic: (Perm,),
-    Perm: (SPerm, Stab1),
-    SPerm: (O,),
+    Perm: (SPerm, Stab1, PositiveMonomial),
+    SPerm: (O, Monomial),
     Stab1: (O,),
     O: (GL,),
-    PositiveScale: (Scale,),
-    Scale: (GL,),
+    PositiveScale: (Scale, PositiveMonomial),
+    Scale: (Monomial,),
+    PositiveMonomial: (Monomial,),
+    Monomial: (GL,),
     U1_HALF: (O,),
     U1_INTERLEAVED: (O,),
 }
 """The families directly above each (theory: Lau and Su, arXiv 2605.18106, and the classical inclusions)."""
 
-BLOCK_DIAGONAL_CLOSED = frozenset({Trivial, Sign, Perm, SPerm, Stab1, O, PositiveScale, Scale, GL})
+BLOCK_DIAGONAL_CLOSED = frozenset(
+    {Trivial, Sign, Perm, SPerm, Stab1, O, PositiveScale, Scale, PositiveMonomial, Monomial, GL}
+)
 """Families F such that a block diagonal matrix of elements of F, and a Kronecker product of two, is again in F."""
-_PERMUTING = frozenset({Perm, SPerm, Stab1, O, GL})
+_PERMUTING = frozenset({Perm, SPerm, Stab1, O, PositiveMonomial, Monomial, GL})
 """Those of them that also contain the permutations."""
 _DIAGONAL = frozenset({Sign, PositiveScale, Scale})
 """Families of diagonal matrices: the blocks on the diagonal of an element are in the same family."""
@@ -59,6 +65,8 @@ def is_subfamily(small: Group, large: Group) -> bool:
         return True
     if isinstance(small, MatrixGroup):
         return _matrix_group_below(small, large)
+    if isinstance(small, Copies):
+        return _copies_below(small, large)
     if isinstance(small, Wreath):
         return _wreath_below(small, large)
     if isinstance(large, Wreath):
@@ -66,6 +74,23 @@ def is_subfamily(small: Group, large: Group) -> bool:
             return is_subfamily(small, large.inner)
         return small in _DIAGONAL and is_subfamily(small, large.inner)
     return any(large == group for group in _above(small))
+
+
+def _copies_below(small: Copies, large: Group) -> bool:
+    if small.copies == 1:
+        return is_subfamily(small.inner, large)
+    if isinstance(large, Copies):
+        return (small.copies, True, True) == (large.copies, small.top <= large.top, small.inner <= large.inner)
+    if isinstance(large, Wreath) and large.blocks == 1:
+        return is_subfamily(small, large.inner)
+    if isinstance(large, Wreath):  # copies in any order, here all moved alike
+        return (small.copies, True) == (large.blocks, small.top <= large.top) and small.inner <= large.inner
+    return large in (_PERMUTING if small.top == Perm else BLOCK_DIAGONAL_CLOSED) and small.inner <= large
+
+
+def _flat(top: Group, within: Group) -> Group:
+    """The permutations of all blocks of a wreath product of wreath products."""
+    return Trivial if top == within == Trivial else Perm
 
 
 def _wreath_below(small: Wreath, large: Group) -> bool:
@@ -76,6 +101,8 @@ def _wreath_below(small: Wreath, large: Group) -> bool:
     if isinstance(large, Wreath):
         if large.blocks == 1:
             return is_subfamily(small, large.inner)
+        if isinstance(small.inner, Copies) and large.blocks == small.blocks * small.inner.copies:
+            return _flat(small.top, small.inner.top) <= large.top and small.inner.inner <= large.inner
         return (small.blocks, True, True) == (large.blocks, small.inner <= large.inner, small.top <= large.top)
     closed = _PERMUTING if small.top != Trivial else BLOCK_DIAGONAL_CLOSED
     return large in closed and small.inner <= large

@@ -5,9 +5,14 @@ Grammar (white space is free)::
     action  = joint | "(" joint ")" "wr" "Perm" "(" "experts" ")"
     joint   = clause { ";" clause } [ "where" name "=" group { "," name "=" group } ]
     clause  = [ tensor ":" ] ( "1" | term { "x" term } [ "+" shift ] | shift )
-    term    = ( group | name ) [ "*" ] "(" ( "rows" | "cols" | "entries" | "experts" ) ")"
+    term    = factor [ "*" ] "(" ( "rows" | "cols" | "entries" | "experts" | "all" ) ")"
+    factor  = group | name | "|" name "|" | name "/" copies
     shift   = "Shift" "(" "rows" ")"
     group   = family | "(" group "wr" ( "Perm" | "Cyclic" | "1" ) "[" blocks "]" ")"
+            | "(" ( "Perm" | "1" ) "[" copies "]" "x" group ")"
+
+``|M|`` is the permutation that a monomial matrix ``M`` contains, ``H/2`` what two copies that move alike have in common
+(see `groups.images`).
 """
 
 from __future__ import annotations
@@ -17,12 +22,14 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from groups.action import AXES, SINGLE, Action, Factor, ProductAction, product_action
+from groups.copies import Copies
 from groups.experts import ExpertAction
 from groups.group import Group
+from groups.images import PATTERN, Image, quotient
 from groups.order import FAMILIES
 from groups.wreath import Wreath
 
-_TOKEN = re.compile(r"\s*(?:(Scale\+|[A-Za-z_]\w*|\d+|[()\[\]:;,=*+])|(\S))")
+_TOKEN = re.compile(r"\s*(?:((?:Scale|Monomial)\+|[A-Za-z_]\w*|\d+|[()\[\]:;,=*+|/])|(\S))")
 _KEYWORDS = ("x", "wr", "where", "Shift", *AXES)
 _V = TypeVar("_V")
 
@@ -55,7 +62,7 @@ class _Parser:
         self.tokens: list[tuple[str, int]] = []
         for match in _TOKEN.finditer(spec):
             if match[2]:
-                self.fail("a name, a number or one of ()[]:;,=*+", match[2], match.start(2))
+                self.fail("a name, a number or one of ()[]:;,=*+|/", match[2], match.start(2))
             self.tokens.append((match[1], match.start(1)))
         self.tokens.append(("", len(spec)))
         self.next = 0
@@ -156,6 +163,7 @@ class _Parser:
 
     def term(self, uses: list[int]) -> Factor:
         """A factor whose variable is, until the ``where`` clause is known, the index of its first token."""
+        pattern = self.accept("|")
         start = self.next
         uses.append(start)
         if self.token == "(" or self.peek(1) == "[":
@@ -164,6 +172,12 @@ class _Parser:
             self.next += 1
         else:
             self.fail("a group")
+        image: Image = ""
+        if pattern:
+            self.expect("|")
+            image = PATTERN
+        elif self.accept("/"):
+            image = quotient(self.number("the number of copies"))
         dual = self.accept("*")
         self.expect("(")
         axis = self.token
@@ -174,7 +188,7 @@ class _Parser:
         text = self.tokens[start][0]
         # A name with brackets is a family (U1[half]), never a variable of the where clause.
         shared = text.isidentifier() and text not in self.named and self.tokens[start + 1][0] != "["
-        return Factor(text if shared else f"#{start}", axis, dual)
+        return Factor(text if shared else f"#{start}", axis, dual, image)
 
     def where(self) -> dict[str, Group]:
         variables: dict[str, Group] = {}
@@ -206,11 +220,13 @@ class _Parser:
     def group(self) -> Group:
         start = self.next
         if self.accept("("):
+            if self.peek(1) == "[" and self.token in self.named:
+                return self.copies(start)
             inner = self.group()
             self.expect("wr")
             top = self.group()
             self.expect("[")
-            blocks = self.number()
+            blocks = self.number("the number of blocks")
             self.expect("]")
             self.expect(")")
             return self.at(start, lambda: Wreath(inner, top, blocks))
@@ -222,9 +238,20 @@ class _Parser:
         self.next += 4 if name.endswith("]") else 1
         return self.named[name]
 
-    def number(self) -> int:
+    def copies(self, start: int) -> Group:
+        """``Perm[2] x O)``, after the parenthesis."""
+        top = self.named[self.token]
+        self.next += 2
+        count = self.number("the number of copies")
+        for text in ("]", "x"):
+            self.expect(text)
+        inner = self.group()
+        self.expect(")")
+        return self.at(start, lambda: Copies(inner, top, count))
+
+    def number(self, what: str) -> int:
         if not self.token.isdigit():
-            self.fail("the number of blocks")
+            self.fail(what)
         self.next += 1
         return int(self.tokens[self.next - 1][0])
 
@@ -247,4 +274,5 @@ def format_action(action: Action) -> str:
 def _format_factor(action: ProductAction, factor: Factor) -> str:
     shared = factor.variable.isidentifier() and factor.variable not in AXES
     group = factor.variable if shared else str(action.groups[factor.variable])
+    group = f"|{group}|" if factor.image == PATTERN else f"{group}{factor.image}"
     return f"{group}{'*' if factor.dual else ''}({factor.axis})"

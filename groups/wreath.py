@@ -67,7 +67,7 @@ class Wreath(Group):
         self.check_size(n)
         return n // self.blocks
 
-    def _lift(self, top: Element, part: int) -> Element:
+    def lift(self, top: Element, part: int) -> Element:
         """The permutation of whole blocks."""
         rows = top.rows or ()
         return Element.from_sparse(
@@ -81,7 +81,7 @@ class Wreath(Group):
     def generators(self, n: int) -> tuple[Element, ...]:
         part = self._part(n)
         inside = [self._in_block(b, g) for b in range(self.blocks) for g in self.inner.generators(part)]
-        return (*inside, *(self._lift(t, part) for t in self.top.generators(self.blocks)))
+        return (*inside, *(self.lift(t, part) for t in self.top.generators(self.blocks)))
 
     def lie_algebra(self, n: int) -> tuple[FloatArray, ...]:
         part = self._part(n)
@@ -96,7 +96,7 @@ class Wreath(Group):
     def _exact(self, n: int) -> Iterable[Element]:
         part = self._part(n)
         inner = self.inner.exact(part)
-        tops = [self._lift(t, part) for t in self.top.exact(self.blocks)]
+        tops = [self.lift(t, part) for t in self.top.exact(self.blocks)]
         found = tops[:1] + [self._in_block(k % self.blocks, g) for k, g in enumerate(inner)] + tops[1:]
         if inner:
             every = block_diagonal([inner[k % len(inner)] for k in range(self.blocks)])
@@ -136,7 +136,7 @@ class Wreath(Group):
         import hypothesis.strategies as st
 
         part = self._part(n)
-        found = [s.map(lambda top: self._lift(top, part)) for s in self.top._moves(self.blocks)]
+        found = [s.map(lambda top: self.lift(top, part)) for s in self.top._moves(self.blocks)]
         inner = self.inner._moves(part)
         if inner:
             found.append(st.builds(self._in_block, st.integers(0, self.blocks - 1), st.one_of(inner)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from groups import Action, ExpertAction, ProductAction, Wreath
+from groups import Action, ExpertAction, Factor, ProductAction, Wreath
 from groups.group import Group
 from symcheck.prove.errors import NoProof
 
@@ -45,12 +45,18 @@ def equivariance_claim(action: Action, shapes: Shapes) -> ClaimedAction:
     inner = action.block if isinstance(action, ExpertAction) else action
     if not isinstance(inner, ProductAction):
         raise NoProof(f"no law describes the action {action}")
+    characters = _characters(inner)
+    if stacked and characters:
+        raise NoProof("no law describes one factor on every expert of a stack")
     variables: list[dict[str, Any]] = []
     if stacked:
         variables.append(_variable("experts", "perm"))
     base = "experts" if stacked else None
     heads: dict[str, tuple[str | None, str | None, int]] = {}
     for name, group in inner.variables:
+        if name in characters:
+            variables.append(_variable(name, _scalar_class(group), axes=0))
+            continue
         heads[name] = _declare(name, group, base, variables, _entries(inner, name, shapes))
     tensors, splits, whole, cut = [], [], [], False
     for number, shape in enumerate(shapes):
@@ -77,11 +83,51 @@ def equivariance_claim(action: Action, shapes: Shapes) -> ClaimedAction:
         whole.append(tuple(zip(flat, axes, strict=True)))
         tensors.append([axis for axis, size in zip(axes, flat, strict=True) if size > 1])
         splits.append(tuple(tuple(size for size in split if size > 1) for split in sizes))
+    claim: dict[str, Any] = {"property": "equivariance", "variables": variables, "tensors": tensors}
+    if characters:
+        claim["characters"] = {
+            kind: [[name, *_character(inner.groups[name], power * side)] for name, power in sorted(characters.items())]
+            for kind, side in (("weight", 1), ("grad", -1))
+        }
     return ClaimedAction(
-        {"property": "equivariance", "variables": variables, "tensors": tensors},
+        claim,
         tuple(splits) if cut else None,
         tuple(whole),
     )
+
+
+def _characters(action: ProductAction) -> dict[str, int]:
+    """The variables that multiply whole tensors, with their power. Laws can say it only if it is the same for all.
+
+    Raises:
+        NoProof: a variable acts on the tensors in different ways, or through an image.
+    """
+    if any(factor.image for factors in action.factors for factor in factors):
+        raise NoProof("no law describes a tensor that moves by an image (|P|, H/2) of a variable")
+    powers: dict[str, set[int]] = {}
+    for name, _ in action.variables:
+        found = [[f for f in factors if f.variable == name] for factors in action.factors]
+        if any(f.axis == "all" for factors in found for f in factors):
+            powers[name] = {sum(_power(f) for f in factors) for factors in found}
+            if powers[name] not in ({1}, {-1}):
+                raise NoProof(f"no law describes a factor ({name}) that does not multiply all tensors alike")
+    return {name: found.pop() for name, found in powers.items()}
+
+
+def _power(factor: Factor) -> int:
+    """The power of a factor on a whole tensor; 2, which has no law, on one of its axes."""
+    return 2 if factor.axis != "all" else -1 if factor.dual else 1
+
+
+def _scalar_class(group: Group) -> str:
+    if str(group) not in ("Scale+", "Scale", "Sign"):
+        raise NoProof(f"no law describes {group} on a whole tensor")
+    return CLASSES[str(group)]
+
+
+def _character(group: Group, power: int) -> list[Any]:
+    """Sign and exponent of ``c^power``."""
+    return [int(str(group) != "Scale+"), str(power if str(group) != "Sign" else 0)]
 
 
 def _variable(name: str, kind: str, axes: int = 1, fibre: str | None = None) -> dict[str, Any]:
@@ -125,5 +171,5 @@ def _declare(
 
 
 def _positions(axis: str, rank: int) -> tuple[int, ...]:
-    named = {"rows": (rank - 2,), "cols": (rank - 1,), "experts": (rank - 3,), "entries": tuple(range(rank))}
+    named = {"rows": (rank - 2,), "cols": (rank - 1,), "experts": (rank - 3,), "entries": tuple(range(rank)), "all": ()}
     return named[axis]

@@ -351,6 +351,8 @@ def _wider(action: Action) -> tuple[Action, ...]:
     variables = tuple((name, O if isinstance(group, Wreath) else group) for name, group in inner.variables)
     if any(isinstance(group, Wreath) and not group.is_orthogonal for _, group in inner.variables):
         return (action,)
+    if any(factor.image for factors in inner.factors for factor in factors):
+        return (action,)
     whole: Action = ProductAction(inner.tensors, variables, inner.factors, inner.shifts)
     return (whole.over_experts() if isinstance(action, ExpertAction) else whole, action)
 

@@ -57,6 +57,10 @@ WREATHS = (
     "(Perm wr Perm[2])",
     "(Scale wr Cyclic[3])",
     "(1 wr Perm[3])",
+    "(Perm[2] x O)",
+    "(Perm[3] x GL)",
+    "((Perm[2] x U1[half]) wr Perm[2])",
+    "((1[2] x O) wr Perm[2])",
 )
 
 
@@ -69,7 +73,7 @@ def _fits(group, n):
 
 
 FAMILY_CASES = [(group, n) for group in FAMILIES.values() for n in (1, 2, 3, 4) if _fits(group, n)]
-FAMILY_CASES += [(parse_group(spec), n) for spec in WREATHS for n in (2, 3, 6) if _fits(parse_group(spec), n)]
+FAMILY_CASES += [(parse_group(spec), n) for spec in WREATHS for n in (2, 3, 4, 6, 8) if _fits(parse_group(spec), n)]
 FAMILY_CASES += [(group, group.size) for group in USER_GROUPS.values()]
 
 ROLES = {
@@ -99,6 +103,14 @@ EXTRA = (
     ("(Stab1(rows) x Scale(cols) + Shift(rows)) wr Perm(experts)", ((2, 2, 3),)),
     ("((O wr Perm[2])(rows)) wr Perm(experts)", ((2, 4, 1),)),
     ("(up: D(rows); down: D*(cols) where D = GL) wr Perm(experts)", ((3, 2, 1), (3, 1, 2))),
+    ("Scale(all)", ((3, 2),)),
+    ("embedding: c(all) x R(cols); reader: c*(all) x R(cols) where c = Scale, R = O", ((3, 4), (2, 4))),
+    ("(a: c(all); b: c*(all) x Scale(cols) where c = Scale+) wr Perm(experts)", ((2, 2, 3), (2, 1, 2))),
+    ("reader: P(cols); gain: |P|(rows) where P = SPerm", ((3, 4), (4, 1))),
+    ("gate: |M|(rows); up: M(rows); down: M*(cols) where M = Monomial", ((4, 2), (4, 2), (2, 4))),
+    ("query: H(rows); key: H/2(rows) where H = ((Perm[2] x U1[half]) wr Perm[2])", ((8, 2), (4, 2))),
+    ("value: H/2*(rows); output: H(cols) where H = ((1[2] x GL) wr Perm[2])", ((4, 3), (3, 8))),
+    ("query: H(rows); key: H/3(rows) where H = (Perm[3] x Scale)", ((6, 2), (2, 2))),
 )
 
 

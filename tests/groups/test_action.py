@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groups import BLOCKS, CATALOGUE, Element, ExpertAction, ExpertElement, parse_action
+from groups.images import image_element
 
 few = hypothesis.settings(max_examples=6)
 
@@ -197,8 +198,12 @@ def test_restriction_is_what_happens_to_one_tensor(action, shapes, fractions_lik
             continue
         for g in action.exact(shapes):
             values = {
-                new.variable: g.values[action.variable_names.index(old.variable)]
-                for new, old in zip(alone.factors[0], action.factors[index], strict=True)
+                new.variable: image_element(
+                    action.groups[old.variable], g.values[action.variable_names.index(old.variable)], old.image
+                )
+                for new in alone.factors[0]
+                for old in action.factors[index]
+                if old.axis == new.axis
             }
             shift = {"W": g.translations[index]} if action.shifts[index] else {}
             assert same(alone.element((shape,), values, shift).act((w[index],)), (g.act(w)[index],))

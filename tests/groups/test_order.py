@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from groups import BLOCKS, CATALOGUE, FAMILIES, Element, ExpertAction, O, parse_action, parse_group, product_action
+from groups.images import copies, image_element
 from groups.rational import Span
 
 NAMED = list(FAMILIES.values())
@@ -23,6 +24,14 @@ WREATHS = [
         ),
         *("(Stab1 wr Perm[2])", "(Scale+ wr 1[2])", "(1 wr Perm[2])", "(1 wr 1[2])", "(Cyclic wr Cyclic[2])"),
         *("(U1[half] wr 1[2])", "(SPerm wr Perm[2])", "(O wr 1[1])", "(Sign wr Perm[1])", "(Perm wr Perm[4])"),
+        *(
+            "(Perm[2] x O)",
+            "(Perm[2] x Perm)",
+            "(1[2] x O)",
+            "(Perm[1] x Sign)",
+            "(Perm[2] x GL)",
+            "((Perm[2] x O) wr Perm[2])",
+        ),
     )
 ]
 
@@ -80,6 +89,9 @@ def test_order_is_reflexive_transitive_and_antisymmetric():
         *(("(Perm wr Perm[2])", "(O wr Perm[2])"), ("(O wr 1[2])", "(O wr Perm[2])"), ("Sign", "(O wr Perm[2])")),
         *(("(Sign wr 1[3])", "Sign"), ("(O wr Perm[1])", "O"), ("O", "(O wr Perm[1])"), ("(1 wr 1[2])", "1")),
         *(("(GL wr 1[2])", "GL"), ("1", "(1 wr 1[2])"), ("((Perm wr Perm[2]) wr Perm[2])", "Perm")),
+        *(("(Perm[2] x O)", "(O wr Perm[2])"), ("((Perm[2] x Perm) wr Perm[2])", "(Perm wr Perm[4])")),
+        *(("((Perm[2] x U1[half]) wr 1[2])", "O"), ("(Perm[2] x GL)", "GL"), ("(Perm[1] x O)", "O")),
+        *(("(1[2] x Scale)", "Scale"), ("((1[2] x O) wr 1[2])", "(O wr 1[4])"), ("(1[2] x O)", "(Perm[2] x O)")),
     ],
 )
 def test_head_structure_below(small, large):
@@ -92,6 +104,9 @@ def test_head_structure_below(small, large):
         *(("O", "(O wr Perm[2])"), ("(Sign wr Perm[2])", "Sign"), ("(O wr Perm[2])", "(O wr Perm[4])")),
         *(("U1[interleaved]", "(O wr 1[2])"), ("Perm", "(Perm wr Perm[2])"), ("(Scale wr Perm[2])", "Scale")),
         *(("(GL wr 1[2])", "O"), ("(O wr Perm[2])", "Stab1"), ("U1[half]", "U1[interleaved]"), ("Sign", "Stab1")),
+        *(("(O wr Perm[2])", "(Perm[2] x O)"), ("(Perm[2] x O)", "(O wr Perm[4])"), ("(Perm[2] x Scale)", "Scale")),
+        *(("(Perm[2] x O)", "(O wr 1[2])"), ("(Perm[2] x Sign)", "(Perm[2] x Perm)")),
+        *(("(Perm[2] x O)", "(1[2] x O)"), ("((Perm[2] x O) wr 1[2])", "(O wr 1[4])"), ("(1[2] x O)", "(O wr 1[4])")),
     ],
 )
 def test_head_structure_not_below(small, large):
@@ -157,6 +172,30 @@ JOINT = [
         "a: SPerm(entries); b: SPerm(entries)",
         "a: S(entries); b: S(entries) where S = SPerm",
         "a: S(entries); b: S(entries) where S = Perm",
+        "a: S(all); b: S(all) where S = Scale+",
+        "a: S(all); b: S*(all) where S = Scale",
+        "a: S(all) x P(rows); b: S*(all) x P(cols) where S = Scale, P = Perm",
+        "a: Scale(all) x O(rows); b: Scale(all) x O(cols)",
+        "a: GL(entries); b: GL(entries)",
+        "a: |P|(rows); b: P(cols) where P = SPerm",
+        "a: |P|(rows); b: P*(cols) where P = Monomial",
+        "a: |P|(rows); b: P*(cols) where P = Monomial+",
+        "a: |P|(rows); b: |P|(cols) x P(rows) where P = SPerm",
+        "a: P(rows); b: P*(cols) where P = Monomial",
+    )
+]
+HEADS = [
+    parse_action(spec)
+    for spec in (
+        "a: H(rows); b: H/2(rows) where H = ((Perm[2] x O) wr Perm[1])",
+        "a: H(rows); b: H/2(rows) where H = (Perm[2] x O)",
+        "a: H(rows); b: H/2(rows) where H = (Perm[2] x U1[half])",
+        "a: H(rows); b: H/2*(rows) where H = (Perm[2] x GL)",
+        "a: H(rows); b: H/2*(rows) where H = (Perm[2] x Scale)",
+        "a: (O wr Perm[2])(rows); b: O(rows)",
+        "a: (GL wr Perm[2])(rows); b: GL(rows)",
+        "a: O(rows); b: O(rows)",
+        "a: SPerm(rows); b: SPerm(rows)",
     )
 ]
 
@@ -190,10 +229,14 @@ def values_for(element, large):
             if factor.axis == "entries":
                 matrix = on_entries(element, index)
             else:
-                matrix = Element.identity(element.shapes[index][{"rows": -2, "cols": -1, "experts": -3}[factor.axis]])
+                places = {"rows": -2, "cols": -1, "experts": -3}
+                size = element.shapes[index][places[factor.axis]] if factor.axis in places else 1
+                matrix = Element.identity(size * copies(factor.image))
                 for own in element.action.factors[index]:
                     if own.axis == factor.axis:
                         value = element.values[element.action.variable_names.index(own.variable)]
+                        if own.image != factor.image:
+                            value = image_element(element.action.groups[own.variable], value, own.image)
                         matrix = value.dual if own.dual != factor.dual else value
             values[factor.variable] = matrix
     return values
@@ -237,8 +280,11 @@ def fits(action, shapes):
 
 @pytest.mark.parametrize(
     ("actions", "shapes", "least"),
-    [(SINGLE, ((2, 2),), 100), (STACKED, ((2, 2, 2),), 100), (JOINT, ((2, 2), (2, 2)), 30)],
-    ids=["single", "stacked", "joint"],
+    [
+        *((SINGLE, ((2, 2),), 100), (STACKED, ((2, 2, 2),), 100)),
+        *((JOINT, ((2, 2), (2, 2)), 60), (HEADS, ((4, 2), (2, 2)), 20)),
+    ],
+    ids=["single", "stacked", "joint", "heads"],
 )
 def test_order_of_actions_is_sound(actions, shapes, least, fractions_like):
     found = [(a, b) for a, b in pairs(actions) if a <= b and fits(a, shapes) and fits(b, shapes)]
@@ -247,7 +293,7 @@ def test_order_of_actions_is_sound(actions, shapes, least, fractions_like):
         assert_sound(small, large, shapes, fractions_like)
 
 
-@pytest.mark.parametrize("actions", [SINGLE, STACKED, JOINT], ids=["single", "stacked", "joint"])
+@pytest.mark.parametrize("actions", [SINGLE, STACKED, JOINT, HEADS], ids=["single", "stacked", "joint", "heads"])
 def test_order_of_actions_is_reflexive_and_transitive(actions):
     below = {(a, b) for a, b in pairs(actions) if a <= b}
     assert all((a, a) in below for a in actions)

@@ -120,7 +120,7 @@ def test_user_groups_are_named_by_the_caller(user_groups):
     [
         ("", 0, "a group, found the end"),
         ("Perm", 4, r"'\(', found the end"),
-        ("Perm(row)", 5, r"an axis \(rows, cols, entries, experts\), found 'row'"),
+        ("Perm(row)", 5, r"an axis \(rows, cols, entries, experts, all\), found 'row'"),
         ("Perm(rows) y O(cols)", 11, "the end, found 'y'"),
         ("Foo(rows)", 0, r"a group \(1, Sign, .*found 'Foo'"),
         ("Perm(rows) x", 12, "a group, found the end"),
@@ -145,6 +145,15 @@ def test_user_groups_are_named_by_the_caller(user_groups):
         ("(O(experts)) wr Perm(experts)", 0, "no factor acts on the experts axis"),
         ("U1[quarter](rows)", 0, "a group .*found 'U1'"),
         ("(Perm(rows) x O(cols)", 5, r"'wr', found '\('"),
+        ("a: P(rows); b: |P(rows) where P = SPerm", 17, r"'\|', found '\('"),
+        ("a: P(rows); b: |P|(rows) where P = O", 0, r"permutation of a monomial matrix; O is none of"),
+        ("a: P(rows); b: P/2(rows) where P = O", 0, r"/2 needs \(Perm\[2\] x F\)"),
+        ("a: P(rows); b: P/3(rows) where P = (Perm[2] x O)", 0, r"/3 needs \(Perm\[3\] x F\)"),
+        ("a: P(rows); b: P/x(rows) where P = (Perm[2] x O)", 17, "the number of copies, found 'x'"),
+        ("(Perm[0] x O)(rows)", 0, "at least one copy"),
+        ("(Sign[2] x O)(rows)", 0, "permuted by Perm or 1, got Sign"),
+        ("Sign(all) + Shift(rows)", 0, "no law beside a factor on all of the tensor"),
+        ("Sign(all) x O(entries)", 0, "entries are all axes at once"),
     ],
 )
 def test_errors_name_the_position_and_what_was_expected(spec, position, expected):

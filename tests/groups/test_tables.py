@@ -100,6 +100,8 @@ def test_families_in_the_order_of_a_listing():
         "O",
         "Scale+",
         "Scale",
+        "Monomial+",
+        "Monomial",
         "GL",
         "U1[half]",
         "U1[interleaved]",
