@@ -240,6 +240,8 @@ RULE_CONFIGS: Mapping[str, tuple[Mapping[str, object], ...]] = MappingProxyType(
         "hybrid": ({"center_rows": True},),
         "left_spectral": ({"center_rows": True},),
         "muon_heads": ({"heads": 2}, {"heads": 2, "layout": "o"}),
+        "muon_ogd": ({"collect": 2},),
+        "muoneq": ({"mode": "C"}, {"mode": "RC", "phase": 3}),
         "right_spectral": ({"center_rows": True},),
         "row_norm": ({"center_rows": True}, {"weight_decay": 0.1}, {"orientation": "col"}),
         "scion": ({"norm": "row"}, {"norm": "col"}, {"norm": "sign"}),
