@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from reference.transforms.newton_schulz import (
+    aol_normalize,
     frobenius_normalize,
     gram_newton_schulz,
     newton_schulz,
@@ -31,10 +32,11 @@ from reference.transforms.polynomials import (
 )
 from reference.transforms.qdwh import halley_weights, qdwh
 
-Normalizer = Literal["frobenius", "schatten8"]
+Normalizer = Literal["frobenius", "schatten8", "aol"]
 _NORMALIZE: Mapping[str, Callable[[Any, float, float, Floor], Any]] = {
     "frobenius": frobenius_normalize,
     "schatten8": schatten_normalize,
+    "aol": aol_normalize,
 }
 
 
@@ -43,6 +45,9 @@ class Exact:
     """The polar factor by SVD, zero on the numerical null space (see `reference.transforms.polar`)."""
 
     bi_orthogonal = True
+    """Whether rotations of both axes are respected, not only signed permutations."""
+    keeps_range = True
+    """Whether the columns of the result lie in the span of the columns of the argument."""
 
     def __call__(self, x: Any) -> Any:
         """Polar factor of every matrix ``(..., m, n)``."""
@@ -53,7 +58,8 @@ class Exact:
 class NewtonSchulz:
     """Frobenius normalisation ``x / (margin * ||x|| + eps)`` (or ``max(., eps)``), then one quintic per step.
 
-    ``normalizer`` "schatten8" divides by a smaller norm instead (`reference.transforms.newton_schulz`).
+    ``normalizer`` "schatten8" divides by a smaller norm instead, "aol" every row (column, if tall) by a number of its
+    own, which only signed permutations respect (`reference.transforms.newton_schulz`).
     ``gram_restarts``: None for the plain iteration, else the Gram form with a restart before these 0-based steps; in
     exact arithmetic both are the same map.
     """
@@ -65,7 +71,15 @@ class NewtonSchulz:
     gram_restarts: tuple[int, ...] | None = None
     normalizer: Normalizer = "frobenius"
 
-    bi_orthogonal = True
+    @property
+    def bi_orthogonal(self) -> bool:
+        """Whether the matrix is divided by one number."""
+        return self.normalizer != "aol"
+
+    @property
+    def keeps_range(self) -> bool:
+        """Whether the matrix is divided by one number."""
+        return self.bi_orthogonal
 
     def __call__(self, x: Any) -> Any:
         """``M q(M^T M)`` for every matrix ``(..., m, n)``."""
@@ -87,6 +101,8 @@ class QDWH:
     """Weighted Halley iterations; fewer than six are not converged in float64, nor equivariant under rotations."""
 
     max_iterations: int = 10
+
+    keeps_range = True
 
     @property
     def bi_orthogonal(self) -> bool:
@@ -121,6 +137,8 @@ ORTHOGONALIZERS: Mapping[str, Orthogonalizer] = MappingProxyType(
         # NVIDIA-NeMo/Emerging-Optimizers muon_utils.py: "quintic" (its default), "aol", "deepseekv4".
         "you": NewtonSchulz(YOU, floor="clamp"),
         "aol": NewtonSchulz(AOL, floor="clamp"),
+        # thib-s/flash-newton-schulz (arXiv 2512.04632): the same four quintics after the rescaling they are made for.
+        "turbo": NewtonSchulz(AOL, floor="clamp", normalizer="aol"),
         "deepseek_v4": NewtonSchulz(DEEPSEEK_V4, floor="clamp"),
     }
 )

@@ -112,8 +112,8 @@ class Rule(ABC):
     min_ndim: ClassVar[int] = 0
     """Fewest axes a weight may have; 2 for rules of a matrix."""
     decay: ClassVar[Literal["decoupled", "coupled", "inner"]] = "decoupled"
-    """Whether ``weight_decay`` shrinks the weight directly, enters through the gradient, or through a formula of the
-    rule's own."""
+    """Whether ``weight_decay`` shrinks the weight directly, enters through the gradient, or is part of the displacement
+    (which then has the traits of a direction with decay)."""
 
     def __post_init__(self) -> None:
         require_nonnegative(self, "lr", "weight_decay")
@@ -189,8 +189,8 @@ class Rule(ABC):
         keeps the quotient. A direction that depends on the weight keeps neither.
         """
         base = self.direction_traits
-        decays = self.decay_rate != 0
-        quotient = not decays or self.decay == "decoupled" or (self.decay == "coupled" and base.linear)
+        decays = self.decay_rate != 0 and self.decay != "inner"
+        quotient = not decays or self.decay == "decoupled" or base.linear
         return Traits(
             degree=base.degree if not decays or (base.degree == 0 and self.decay == "decoupled") else None,
             shift_equivariant=base.weight_free and not decays,
@@ -221,8 +221,12 @@ class Rule(ABC):
             return self.displacement(grad, state, weight)
         if self.decay == "coupled":
             return self.displacement(grad + self.decay_rate * weight, state, weight)
-        displacement, state = self.displacement(grad, state, weight)
-        return displacement - (self.lr * self.decay_rate) * weight, state
+        displacement, new = self.displacement(grad, state, weight)
+        return self.decayed(displacement, state, weight), new
+
+    def decayed(self, displacement: Array, state: State, weight: Array) -> Array:
+        """Decoupled decay added to the displacement of a step from ``state``: here, of the weight before the step."""
+        return displacement - (self.lr * self.decay_rate) * weight
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,7 +70,7 @@ class AdaGO(OrthogonalizingRule):
     def direction_traits(self) -> DirectionTraits:
         """Degree 0 if norms are not bounded and the accumulator starts at zero; the column space is kept."""
         bounded = self.gamma < math.inf or self.v0 > 0
-        return DirectionTraits(degree=None if bounded else 0, horizontal=True)
+        return DirectionTraits(degree=None if bounded else 0, horizontal=self.keeps_range)
 
     def initial_state(self, weight: Any) -> State:
         """Zero momentum, and ``v0^2`` for every matrix."""

@@ -103,7 +103,7 @@ class ExpertMuon(Muon):
     @property
     def direction_traits(self) -> DirectionTraits:
         """Degree 0; the column space of a block is kept, and the OLMoE halves are blocks of rows."""
-        return DirectionTraits(degree=0, horizontal=self.orientation != "olmoe_gate_up_pair")
+        return DirectionTraits(degree=0, horizontal=self.keeps_range and self.orientation != "olmoe_gate_up_pair")
 
     def initial_state(self, weight: Any) -> State:
         """Zero buffer; ValueError for an odd paired axis."""

@@ -17,16 +17,22 @@ from reference.transforms.momentum import ema, heavy_ball, nesterov
 Accumulation = Literal["ema", "heavy_ball"]
 ACCUMULATE: Mapping[str, Callable[[Any, Any, float], Any]] = {"ema": ema, "heavy_ball": heavy_ball}
 
-AdjustLr = Literal["original", "match_rms_adamw"]
-ADJUST_LR: tuple[AdjustLr, ...] = ("original", "match_rms_adamw")
+AdjustLr = Literal["original", "match_rms_adamw", "spectral", "unit_rms_norm"]
+ADJUST_LR: tuple[AdjustLr, ...] = ("original", "match_rms_adamw", "spectral", "unit_rms_norm")
 
 HeadLayout = Literal["qkv", "o"]
 HEAD_LAYOUTS: tuple[HeadLayout, ...] = ("qkv", "o")
 
 
 def shape_scale(adjust: AdjustLr, rows: int, cols: int) -> float:
-    """``sqrt(max(1, rows / cols))`` ("original") or ``0.2 sqrt(max(rows, cols))`` ("match_rms_adamw")."""
-    return math.sqrt(max(1.0, rows / cols)) if adjust == "original" else 0.2 * math.sqrt(max(rows, cols))
+    """``sqrt(max(1, rows / cols))`` ("original"), ``0.2 sqrt(max(rows, cols))`` ("match_rms_adamw"), and
+    Emerging-Optimizers' ``sqrt(max(rows, cols))`` ("spectral") and ``sqrt(rows / cols)`` ("unit_rms_norm").
+    """
+    if adjust == "original":
+        return math.sqrt(max(1.0, rows / cols))
+    if adjust == "unit_rms_norm":
+        return math.sqrt(rows / cols)
+    return (0.2 if adjust == "match_rms_adamw" else 1.0) * math.sqrt(max(rows, cols))
 
 
 @register
@@ -36,8 +42,9 @@ class Muon(OrthogonalizingRule):
 
     ``accumulation`` "ema": ``b = mu b + (1 - mu) g``, ``v = (1 - mu) g + mu b``; "heavy_ball": ``b = mu b + g``,
     ``v = g + mu b``. The two differ by the factor ``1 - mu``, so but for the eps of the orthogonaliser the directions
-    are equal. ``adjust_lr`` is the shape scale: ``sqrt(max(1, m / n))`` ("original") or ``0.2 sqrt(max(m, n))``
-    ("match_rms_adamw"). Decay is decoupled and not scaled. The number of polynomial steps does not change the group.
+    are equal. ``adjust_lr`` is the shape scale: ``sqrt(max(1, m / n))`` ("original"), ``0.2 sqrt(max(m, n))``
+    ("match_rms_adamw"), ``sqrt(max(m, n))`` ("spectral") or ``sqrt(m / n)`` ("unit_rms_norm"). Decay is decoupled and
+    not scaled. The number of polynomial steps does not change the group.
 
     Departure from the source: the gradient is left alone, which the source's ``grad.lerp_`` overwrites.
     """
@@ -60,8 +67,8 @@ class Muon(OrthogonalizingRule):
 
     @property
     def direction_traits(self) -> DirectionTraits:
-        """Degree 0; the column space is kept."""
-        return DirectionTraits(degree=0, horizontal=True)
+        """Degree 0; the column space is kept as far as the orthogonaliser keeps it."""
+        return DirectionTraits(degree=0, horizontal=self.keeps_range)
 
     def initial_state(self, weight: Any) -> State:
         """Zero buffer."""
@@ -69,10 +76,14 @@ class Muon(OrthogonalizingRule):
 
     def direction(self, grad: Any, state: State) -> tuple[Any, State]:
         """The scaled, orthogonalised look-ahead."""
-        accumulate = ACCUMULATE[self.accumulation]
-        buffer = accumulate(state["momentum"], grad, self.momentum)
-        ahead = nesterov(accumulate, buffer, grad, self.momentum) if self.nesterov else buffer
+        buffer, ahead = self.look_ahead(grad, state["momentum"])
         return self.blockwise(ahead), {"momentum": buffer}
+
+    def look_ahead(self, grad: Any, buffer: Any) -> tuple[Any, Any]:
+        """The new momentum buffer, and what is orthogonalised: Nesterov's look-ahead, or the buffer itself."""
+        accumulate = ACCUMULATE[self.accumulation]
+        buffer = accumulate(buffer, grad, self.momentum)
+        return buffer, nesterov(accumulate, buffer, grad, self.momentum) if self.nesterov else buffer
 
     def blockwise(self, x: Any) -> Any:
         """The scaled polar factor, of the whole matrix here; rules of heads and experts override this."""
@@ -155,7 +166,7 @@ class MuonHeads(Muon):
     @property
     def direction_traits(self) -> DirectionTraits:
         """Degree 0; the column space of a *block* is kept."""
-        return DirectionTraits(degree=0, horizontal=self.heads == 1 or self.layout == "o")
+        return DirectionTraits(degree=0, horizontal=self.keeps_range and (self.heads == 1 or self.layout == "o"))
 
     def initial_state(self, weight: Any) -> State:
         """Zero buffer; ValueError if the heads do not divide their axis."""

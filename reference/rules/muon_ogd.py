@@ -177,7 +177,9 @@ class MuonOGD(DualRule):
     def direction_traits(self) -> DirectionTraits:
         """Degree 0 without constraints (1 with the gradient's norm); collected directions keep the column space."""
         free = self.protected is None and not self.collect
-        return DirectionTraits(degree=int(self.dynamic_scale) if free else None, horizontal=self.protected is None)
+        return DirectionTraits(
+            degree=int(self.dynamic_scale) if free else None, horizontal=self.protected is None and self.keeps_range
+        )
 
     def initial_state(self, weight: Any) -> State:
         """Zero momentum and multipliers, and the protected directions; ValueError if they do not fit the weight."""
@@ -274,7 +276,7 @@ class MuonOGDBilinear(DualRule):
     def direction_traits(self) -> DirectionTraits:
         """Degree 0 without constraints (1 with the gradient's norm), and then the column space is kept."""
         free = self.left is None
-        return DirectionTraits(degree=int(self.dynamic_scale) if free else None, horizontal=free)
+        return DirectionTraits(degree=int(self.dynamic_scale) if free else None, horizontal=free and self.keeps_range)
 
     def initial_state(self, weight: Any) -> State:
         """Zero momentum and multipliers, and the two bases; ValueError if they do not fit the weight."""

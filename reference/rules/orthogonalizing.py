@@ -38,6 +38,11 @@ class OrthogonalizingRule(GradientRule):
         """The family of one axis on both."""
         return f"{self.axis_family}(rows) x {self.axis_family}(cols)"
 
+    @property
+    def keeps_range(self) -> bool:
+        """Whether the columns of a polar factor stay in the span of the columns of the matrix."""
+        return get_orthogonalizer(self.orthogonalizer).keeps_range
+
     def orthogonalize(self, x: Any) -> Any:
         """The polar factor of ``x`` by the rule's method."""
         return get_orthogonalizer(self.orthogonalizer)(x)

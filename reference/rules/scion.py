@@ -94,7 +94,8 @@ class Scion(OrthogonalizingRule):
     @property
     def direction_traits(self) -> DirectionTraits:
         """Degree 0. The column space is kept by the spectral norm, by scaling columns and by scaling everything."""
-        return DirectionTraits(degree=0, horizontal=self.norm in ("spectral", "bias_rms") or self._units_are_columns)
+        keeps = self.keeps_range if self.norm == "spectral" else self.norm == "bias_rms" or self._units_are_columns
+        return DirectionTraits(degree=0, horizontal=keeps)
 
     @property
     def _units_are_columns(self) -> bool:

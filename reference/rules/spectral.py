@@ -20,7 +20,7 @@ from reference.rules.orthogonalizing import OrthogonalizingRule, require_backend
 from reference.symmetry import BI_ORTHOGONAL
 from reference.transforms.arrays import inner
 from reference.transforms.center import center
-from reference.transforms.momentum import ema
+from reference.transforms.momentum import ema, nesterov
 from reference.transforms.spectral import Backend, Side, scale_by_inner, spectral_factor
 
 
@@ -105,8 +105,8 @@ class SSD(OrthogonalizingRule):
 
     @property
     def direction_traits(self) -> DirectionTraits:
-        """Degree 1; the column space is kept."""
-        return DirectionTraits(degree=1, horizontal=True)
+        """Degree 1; the column space is kept as far as the orthogonaliser keeps it."""
+        return DirectionTraits(degree=1, horizontal=self.keeps_range)
 
     def initial_state(self, weight: Any) -> State:
         """Nothing."""
@@ -123,6 +123,8 @@ class SSD(OrthogonalizingRule):
 class PolarGrad(OrthogonalizingRule):
     """``m = ema(g)``, ``U = <m, P> P`` with ``P = polar(m)``; polar first: ``U = <g, P> ema(P)`` with ``P = polar(g)``.
 
+    ``nesterov``, of Emerging-Optimizers: the look-ahead ``(1 - mu) g + mu m`` in place of ``m``.
+
     Departure from the source: the default method is the exact polar factor. The source's is QDWH with two iterations
     (``orthogonalizer="qdwh_2"``), which is not converged and equivariant under signed permutations only; its
     multi-device version uses five. Its ZOLO-PD converges to the exact factor; its Newton-Schulz has 2.031 for the last
@@ -135,16 +137,21 @@ class PolarGrad(OrthogonalizingRule):
     lr: float = 0.02
     momentum: float = 0.95
     polar_first: bool = False
+    nesterov: bool = False
     orthogonalizer: str | Orthogonalizer = "exact"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_fraction(self, "momentum")
+        if self.polar_first and self.nesterov:
+            raise ValueError(
+                "rule 'polargrad': polar_first averages polar factors and has no look-ahead; unset nesterov"
+            )
 
     @property
     def direction_traits(self) -> DirectionTraits:
-        """Degree 1; the column space is kept."""
-        return DirectionTraits(degree=1, horizontal=True)
+        """Degree 1; the column space is kept as far as the orthogonaliser keeps it."""
+        return DirectionTraits(degree=1, horizontal=self.keeps_range)
 
     def initial_state(self, weight: Any) -> State:
         """Zero average, of gradients or of their polar factors."""
@@ -157,8 +164,9 @@ class PolarGrad(OrthogonalizingRule):
             momentum = ema(state["momentum"], factor, self.momentum)
             return inner(grad, factor) * momentum, {"momentum": momentum}
         momentum = ema(state["momentum"], grad, self.momentum)
-        factor = self.orthogonalize(momentum)
-        return inner(momentum, factor) * factor, {"momentum": momentum}
+        ahead = nesterov(ema, momentum, grad, self.momentum) if self.nesterov else momentum
+        factor = self.orthogonalize(ahead)
+        return inner(ahead, factor) * factor, {"momentum": momentum}
 
 
 def _degree(alpha: float) -> float:

@@ -12,6 +12,11 @@ def identity_like(x: Any) -> Any:
     return array_namespace(x).eye(x.shape[-1], dtype=x.dtype, device=device(x))
 
 
+def copied(x: Any) -> Any:
+    """A copy of ``x`` in memory of its own, for what a new state takes over from the old one unchanged."""
+    return array_namespace(x).asarray(x, copy=True)
+
+
 def block_axes(x: Any) -> tuple[int, ...]:
     """The axes of one weight inside a batch: the last two, or all of a vector or scalar."""
     return tuple(range(-min(x.ndim, 2), 0))

@@ -37,6 +37,22 @@ def schatten_normalize(x: Any, margin: float, eps: float, floor: Floor) -> Any:
     return divide_or_zero(x, margin * floored(frobenius_norm(gram @ gram), eps, floor) ** 0.25)
 
 
+def aol_normalize(x: Any, margin: float, eps: float, floor: Floor) -> Any:
+    """``diag(s)^{-1/2} x / margin`` with the row sums ``s = sum_j |x x^T|_ij + eps``, or ``max(., eps)``; a tall
+    ``x`` is transposed.
+
+    The almost-orthogonal layers of arXiv 2208.03160, in Turbo-Muon (arXiv 2512.04632): singular values are at most
+    ``1 / margin`` and closer to one than after a Frobenius normalisation. Unlike that it changes the singular vectors,
+    so the polynomial no longer approximates the polar factor of ``x``, and rotations of the rescaled axis are lost.
+    """
+    xp = array_namespace(x)
+    tall = x.shape[-2] > x.shape[-1]
+    y = xp.matrix_transpose(x) if tall else x
+    sums = xp.sum(xp.abs(y @ xp.matrix_transpose(y)), axis=-1, keepdims=True)
+    y = divide_or_zero(y, margin * xp.sqrt(floored(sums, eps, floor)))
+    return xp.matrix_transpose(y) if tall else y
+
+
 def newton_schulz(x: Any, schedule: Sequence[Quintic]) -> Any:
     """Apply ``x <- a x + b (x x^T) x + c (x x^T)^2 x`` once per quintic; singular values must start in [0, 1].
 
