@@ -70,8 +70,9 @@ def choose(
 
 
 def trial_spec(tuning: Tuning, preset: str, optimizer: str, catalogue: Catalogue, factor: float) -> RunSpec:
-    """The run that tries ``factor``, on the preset that ``preset`` takes its factors from."""
+    """The run that tries ``factor``; where preset or optimizer take theirs from others, the run of those."""
     where = tuning.like.get(preset, preset)
+    optimizer = optimizer.partition("+")[0]
     return RunSpec(
         where,
         optimizer,

@@ -86,13 +86,14 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         "final_loss": Metric("final validation loss", "nats", final_loss, Margins()),
         "load_variation": _size("coefficient of variation of expert load", "router_load_cv"),
-        "load_entropy": _share("entropy of expert load", "nats", "router_load_entropy"),
-        "dead_experts": _share("share of experts without tokens", "share", "router_dead_share"),
-        "largest_logit": _size("largest vocabulary logit in size", "logit_max"),
-        "logsumexp": _size("size of the logsumexp of the vocabulary logits", "logit_logsumexp"),
-        "head_spread": _size("spread of the row norms of the head", "head_row_norm_spread"),
-        "router_z": _size("router z (mean squared logsumexp)", "router_z"),
+        "load_entropy": _share("entropy of expert load / log E", "of log E", "router_load_entropy"),
+        "dead_experts": _share("share of experts with little load", "share", "router_dead_experts"),
+        "largest_logit": _size("largest vocabulary logit", "head_max_logit"),
+        "largest_logsumexp": _size("largest log-sum-exp of the vocabulary logits", "head_logsumexp_max"),
+        "head_spread": _size("spread of the head's row norms", "head_row_norm_cv"),
+        "head_drift": _size("drift of the shift that the head's rows share", "head_drift"),
+        "router_z": _size("router z (mean squared log-sum-exp)", "router_z"),
         "router_rms": _size("root mean square of router logits", "router_logit_rms"),
-        "router_shift": _size("shift that the rows of the router share", "router_shift"),
+        "router_drift": _size("drift of the shift that a router's rows share", "router_drift"),
     }
 )

@@ -83,12 +83,12 @@ def _tuning(runs: Runs, preset: str, optimizers: Sequence[str]) -> Iterator[Job]
             yield Job(
                 TUNING,
                 trial.spec.preset,
-                optimizer,
+                trial.spec.optimizer,
                 trial.spec.seed,
                 trial.spec.target_offset,
                 trial.spec,
                 trial.record,
-                _seconds(runs, trial.spec.preset, optimizer, trial.spec.steps),
+                _seconds(runs, trial.spec.preset, trial.spec.optimizer, trial.spec.steps),
             )
 
 

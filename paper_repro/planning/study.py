@@ -38,7 +38,8 @@ class Tuning:
     """The search for learning rates: every factor is tried on all ``roles`` at once.
 
     It runs on a seed of its own, its loss is that of the tuning documents, and it takes ``steps_share`` of the steps.
-    A preset that is a key of ``like`` takes the factors found on the preset named there.
+    A preset that is a key of ``like`` takes the factors found on the preset named there, and an ablation (a name with
+    ``+``) those of the configuration that it departs from.
     """
 
     factors: tuple[float, ...]

@@ -68,7 +68,7 @@ def outcome(spec, losses, **more):
     loss = losses[spec.optimizer][spec.seed]
     if not math.isfinite(loss):
         return record(spec, outcome="diverged", **more)
-    return record(spec, loss, diagnostics={"logit_max": [10.0 + loss] * 7}, **more)
+    return record(spec, loss, diagnostics={"head_max_logit": [10.0 + loss] * 7}, **more)
 
 
 def runs_of(records, **more):
