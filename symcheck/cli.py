@@ -14,6 +14,7 @@ import click
 
 from symcheck import __version__
 from symcheck.audit.command import audit
+from symcheck.conform.command import conform
 from symcheck.discover.command import discover
 from symcheck.errors import UsageError, describe_exception, one_line, unknown
 from symcheck.result import Result, Verdict
@@ -266,6 +267,7 @@ def verify(certificates: tuple[str, ...], debug: bool) -> int:
 
 cli.add_command(audit)
 cli.add_command(discover)
+cli.add_command(conform)
 
 
 @cli.command()

@@ -1,0 +1,193 @@
+"""The command ``symcheck conform``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from symcheck import isolate
+from symcheck.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from symcheck.conform.conformance import Conformance, Options
+    from symcheck.target import Target
+
+
+@click.command()
+@click.argument("target")
+@click.option("--against", required=True, metavar="rule:NAME", help="The reference rule (see: symcheck list rules).")
+@click.option("--set", "settings", multiple=True, metavar="K=V", help="Constructor argument of TARGET. Repeatable.")
+@click.option("--against-set", multiple=True, metavar="K=V", help="Hyper-parameter of the rule. Repeatable.")
+@click.option("--dtype", multiple=True, metavar="D", help="Type of the parameters. Repeatable; default: three.")
+@click.option("--shape", multiple=True, metavar="64x32", help="Shape of a parameter. Repeatable; default: seven.")
+@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Steps of a run; default: those of the budget.")
+@click.option("--budget", default="quick", show_default=True, metavar="quick|ci|full", help="How hard to search.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the inputs.")
+@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds in all.")
+@click.option("--json", "json_path", metavar="F", help="Write the answer to F, or to standard output (-).")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def conform(
+    target: str,
+    against: str,
+    settings: tuple[str, ...],
+    against_set: tuple[str, ...],
+    dtype: tuple[str, ...],
+    shape: tuple[str, ...],
+    steps: int | None,
+    budget: str,
+    seed: int,
+    time_limit: float | None,
+    json_path: str | None,
+    debug: bool,
+) -> int:
+    """Compare TARGET with a float64 reference rule, step by step: displacements and every tensor of its state.
+
+    Names the first step, tensor and entry that part, and the cause, if one of the usual suspects explains it.
+
+    Exit codes: 0 conforms, 1 departs, 2 unusable input, 3 nothing could be compared.
+    """
+    from symcheck.run import DTYPES, TIME_LIMITS, Request, environment, resolve_one
+    from symcheck.target import parse_settings
+
+    if budget not in TIME_LIMITS:
+        raise unknown("budget", budget, TIME_LIMITS)
+    for name in dtype:
+        if name not in DTYPES:
+            raise unknown("dtype", name, DTYPES)
+    rule = _rule_name(against)
+    overrides = parse_settings(against_set)
+    shapes = tuple(map(parse_shape, shape)) or None
+    if json_path not in (None, "-"):
+        _make_room(Path(json_path or ""))
+    # Parsed here, so that a typing error costs nothing; the target is imported in a process of its own.
+    from symcheck.conform.conformance import Options
+    from symcheck.conform.hyper import map_hyper
+
+    map_hyper(rule, {}, overrides)
+    options = Options(
+        against=overrides,
+        dtypes=dtype or Options.dtypes,
+        shapes=shapes,
+        steps=steps,
+        budget=budget,
+        seed=seed,
+    )
+    limit = TIME_LIMITS[budget] if time_limit is None else time_limit
+    targets = resolve_one(target, parse_settings(settings))
+    found = [isolated(one, rule, options, time_limit=limit) for one in targets]
+    answers = [answer for answer, _ in found if answer is not None]
+    surroundings = environment(Request(dtypes=options.dtypes, budget=budget, seed=seed))
+    if json_path is not None:
+        _write(answers, surroundings, json_path)
+    _show(answers)
+    for one, (_, fault) in zip(targets, found, strict=True):
+        if fault:
+            click.echo(f"symcheck: {one.name}: {fault}", err=True)
+    codes = {3 for _, fault in found if fault} | {answer.exit_code for answer in answers}
+    return next((code for code in (1, 3) if code in codes), 0)
+
+
+def isolated(target: Target, rule: str, options: Options, *, time_limit: float) -> tuple[Conformance | None, str]:
+    """The comparison of one target in a process of its own, or one line that says what the candidate did.
+
+    Raises UsageError if target or rule are unusable, RuntimeError if symcheck itself failed.
+    """
+    from symcheck.run import _warm_up
+
+    def stream() -> Iterator[object]:
+        yield compare(target, rule, options)
+
+    _warm_up()
+    answer: Conformance | None = None
+    for event in isolate.run([isolate.Job(stream, time_limit)], workers=1):
+        if isinstance(event, isolate.Item):
+            answer = event.value
+        elif event.end == "unusable":
+            raise UsageError(event.text)
+        elif event.end == "internal":
+            raise RuntimeError(event.details or event.text)
+        elif event.end == "fault":
+            return answer, event.text
+    return answer, ""
+
+
+def compare(target: Target, rule: str, options: Options) -> Conformance:
+    """The comparison of one target in this process; errors as in `symcheck.conform.conform`."""
+    from symcheck.conform.conformance import conform as compare_with
+    from symcheck.conform.hyper import constructor_arguments
+
+    candidate = target.load()
+
+    def make(extra: Mapping[str, object]) -> object:
+        return dataclasses.replace(target, settings={**target.settings, **extra}).load() if extra else candidate
+
+    return compare_with(
+        make,  # type: ignore[arg-type]
+        rule,
+        options,
+        name=target.name,
+        config=candidate.config,
+        arguments=constructor_arguments(target.locate()),
+    )
+
+
+def _rule_name(against: str) -> str:
+    prefix, colon, name = against.partition(":")
+    if prefix != "rule" or not colon or not name:
+        raise UsageError(f"--against {against!r}: expected rule:NAME, e.g. rule:adamw (see: symcheck list rules)")
+    from reference import RULES
+
+    if name not in RULES:
+        raise unknown("rule", name, RULES)
+    return name
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """``"64x32"`` as ``(64, 32)``; UsageError for anything else."""
+    if not re.fullmatch(r"[1-9][0-9]*(x[1-9][0-9]*)*", text):
+        raise UsageError(f"--shape {text!r}: expected positive sizes joined by x, e.g. 64x32")
+    return tuple(map(int, text.split("x")))
+
+
+def _write(answers: list[Conformance], surroundings: Mapping[str, object], json_path: str) -> None:
+    from symcheck.conform.page import to_dict
+
+    data = {
+        "schema": "symcheck.conformance/1",
+        "environment": dict(surroundings),
+        "results": [to_dict(answer) for answer in answers],
+    }
+    text = json.dumps(data, indent=1, allow_nan=False)
+    if json_path == "-":
+        click.echo(text)
+        return
+    try:
+        Path(json_path).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{error.filename}: the answer cannot be written ({error.strerror})") from error
+
+
+def _make_room(path: Path) -> None:
+    """UsageError unless ``path`` can be written; before the work, so that a typing error does not cost it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a"):
+            pass
+    except OSError as error:
+        raise UsageError(f"{error.filename}: the answer cannot be written ({error.strerror})") from error
+
+
+def _show(answers: list[Conformance]) -> None:
+    """The page: on standard output if someone looks at it, else on standard error."""
+    from symcheck.conform.page import text
+
+    stream = sys.stdout if sys.stdout.isatty() else sys.stderr
+    for answer in answers:
+        print(text(answer), file=stream)

@@ -1,0 +1,339 @@
+"""Suspects around the rule's own step: what goes into it, what becomes of its result, and when weights decay."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+
+from reference.rule import Rule, State
+from reference.transforms.normalize import divide_or_zero
+from symcheck.conform.oracle import Shape, Step
+from symcheck.conform.suspect import Suspect, around
+
+
+def suspects(rule: Rule) -> Iterator[Suspect]:
+    """Suspects of the gradient, the momentum buffer, weight decay, the shape scale and the learning rate."""
+    yield from _gradients()
+    yield from _momentum(rule)
+    yield from _decay(rule)
+    yield from _scales(rule)
+
+
+def _gradients() -> Iterator[Suspect]:
+    def of(text: str, change: Callable[[torch.Tensor], torch.Tensor], weight: int = 1) -> Suspect:
+        def wrap(inner: Step) -> Step:
+            return lambda rule, grad, state, w, shape: inner(rule, change(grad), state, w, shape)
+
+        return around("gradient", text, wrap, weight)
+
+    yield of("the sign of the gradient is flipped (it maximises)", lambda grad: -grad)
+    yield of("the gradient is normalised by its norm first", lambda grad: grad / grad.norm(), 2)
+    yield of("the gradient is clipped to norm 1 first", lambda grad: grad / grad.norm().clamp(min=1.0), 2)
+    yield Suspect(
+        "gradient",
+        "an earlier step overwrote the gradient in p.grad",
+        lambda oracle: dataclasses.replace(oracle, as_seen=True),
+    )
+
+
+# -- momentum ----------------------------------------------------------------------------------------------------------
+
+
+def _momentum(rule: Rule) -> Iterator[Suspect]:
+    mu = getattr(rule, "momentum", 0.0)
+    # Some keep a momentum of other things than gradients: what is said below is about gradients.
+    if not mu or rule.name == "rmsprop" or getattr(rule, "polar_first", False):
+        return
+    is_average = getattr(rule, "accumulation", "ema") == "ema" and rule.name != "sgd"
+    if is_average and not hasattr(rule, "accumulation"):
+        yield around("momentum", "momentum is a heavy ball, b = mu b + g, not a moving average", _scaled(1 / (1 - mu)))
+    if not is_average and not hasattr(rule, "accumulation"):
+        text = "momentum is a moving average, m = mu m + (1 - mu) g, not a heavy ball"
+        yield around("momentum", text, _scaled(1 - mu))
+    if is_average:
+        yield around("momentum", "the moving average starts with the first gradient, not with zero", _starts_full)
+        yield around("momentum", "the moving average is corrected for its zero start", _corrected)
+    if not hasattr(rule, "nesterov"):
+        yield around("nesterov", "Nesterov's look-ahead is on", _ahead)
+    elif getattr(rule, "nesterov", False):
+        look = _look_ahead
+        yield around(
+            "nesterov", "the look-ahead swaps its coefficients: mu g + (1 - mu) m", look(lambda mu: (mu, 1 - mu))
+        )
+        yield around("nesterov", "the look-ahead adds the whole gradient: g + mu m", look(lambda mu: (1.0, mu)))
+        yield around("nesterov", "the look-ahead damps the gradient: (1 - mu) g + mu b", look(lambda mu: (1 - mu, mu)))
+    yield around("momentum", "the step uses the momentum of before this gradient", _late)
+    text = "the momentum buffer is normalised in place by what follows (an alias is written)"
+    yield around("momentum", text, _normalised_in_place)
+    if rule.name == "sgd":
+        yield around("momentum", "the learning rate is inside the momentum buffer", _rate_inside)
+        yield around("dampening", "the first gradient is damped too", _damped_first, 2)
+
+
+def _scaled(factor: float) -> Callable[[Step], Step]:
+    """The gradient times a factor, coupled decay included: what turns one momentum convention into the other."""
+
+    def wrap(inner: Step) -> Step:
+        def step(
+            rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+        ) -> tuple[torch.Tensor, State]:
+            coupled = rule.decay == "coupled"
+            return inner(rule, factor * grad, state, factor * weight if coupled else weight, shape)
+
+        return step
+
+    return wrap
+
+
+def _starts_full(inner: Step) -> Step:
+    def step(
+        rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+    ) -> tuple[torch.Tensor, State]:
+        first = not state.get("_started", False)
+        state = {**state, "momentum": grad} if first else state
+        displacement, new = inner(rule, grad, state, weight, shape)
+        return displacement, {**new, "_started": True}
+
+    return step
+
+
+def _corrected(inner: Step) -> Step:
+    def step(
+        rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+    ) -> tuple[torch.Tensor, State]:
+        count = state.get("_count", 0) + 1
+        correction = 1 - rule.momentum**count  # type: ignore[attr-defined]
+        scaled = {**state, "momentum": state["momentum"] / correction}
+        displacement, new = inner(rule, grad / correction, scaled, weight, shape)
+        return displacement, {**new, "momentum": correction * new["momentum"], "_count": count}
+
+    return step
+
+
+def _ahead(inner: Step) -> Step:
+    """Average the gradient into the momentum once more for the step, and forget that again."""
+
+    def step(
+        rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+    ) -> tuple[torch.Tensor, State]:
+        _, new = inner(rule, grad, state, weight, shape)
+        displacement, _ = inner(rule, grad, {**new, **_counts(state)}, weight, shape)
+        return displacement, new
+
+    return step
+
+
+def _look_ahead(weights: Callable[[float], tuple[float, float]]) -> Callable[[Step], Step]:
+    """A step along ``a g + b m`` with the new buffer ``m``: a rule without look-ahead is fed what gives just that."""
+
+    def wrap(inner: Step) -> Step:
+        def step(
+            rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+        ) -> tuple[torch.Tensor, State]:
+            plain = dataclasses.replace(rule, nesterov=False)  # type: ignore[call-arg]
+            _, new = inner(plain, grad, state, weight, shape)
+            a, b = weights(rule.momentum)  # type: ignore[attr-defined]
+            gain = 1 - rule.momentum if getattr(rule, "accumulation", "") == "ema" else 1.0  # type: ignore[attr-defined]
+            wanted = a * grad + b * new["momentum"]
+            none = {**new, "momentum": torch.zeros_like(grad)}
+            displacement, _ = inner(plain, wanted / gain, none, weight, shape)
+            return displacement, new
+
+        return step
+
+    return wrap
+
+
+def _late(inner: Step) -> Step:
+    def step(
+        rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+    ) -> tuple[torch.Tensor, State]:
+        _, new = inner(rule, grad, state, weight, shape)
+        before = {**state, "momentum": state["momentum"] / rule.momentum}  # type: ignore[attr-defined]
+        displacement, _ = inner(rule, torch.zeros_like(grad), before, weight, shape)
+        return displacement, new
+
+    return step
+
+
+def _normalised_in_place(inner: Step) -> Step:
+    def step(
+        rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+    ) -> tuple[torch.Tensor, State]:
+        displacement, new = inner(rule, grad, state, weight, shape)
+        norm = torch.linalg.vector_norm(new["momentum"], dim=(-2, -1), keepdim=True)
+        return displacement, {**new, "momentum": divide_or_zero(new["momentum"], norm)}
+
+    return step
+
+
+def _rate_inside(inner: Step) -> Step:
+    def step(
+        rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+    ) -> tuple[torch.Tensor, State]:
+        unit = dataclasses.replace(rule, lr=1.0)
+        return inner(unit, rule.lr * grad, state, rule.lr * weight, shape)
+
+    return step
+
+
+def _damped_first(inner: Step) -> Step:
+    def step(
+        rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+    ) -> tuple[torch.Tensor, State]:
+        started = {**state, "step": max(1, state.get("step", 1))}
+        return inner(rule, grad, started, weight, shape)
+
+    return step
+
+
+def _counts(state: State) -> State:
+    return {name: value for name, value in state.items() if isinstance(value, int)}
+
+
+# -- weight decay ------------------------------------------------------------------------------------------------------
+
+Decay = Callable[[Rule, torch.Tensor, torch.Tensor, Shape], torch.Tensor]
+"""``(rule, displacement without decay, weight, shape) -> displacement``."""
+
+
+def _decay(rule: Rule) -> Iterator[Suspect]:
+    if not rule.decay_rate:
+        return
+
+    def after(text: str, add: Decay, weight: int = 1) -> Suspect:
+        def wrap(inner: Step) -> Step:
+            def step(
+                rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+            ) -> tuple[torch.Tensor, State]:
+                displacement, new = _undecayed(inner, rule, grad, state, weight, shape)
+                return add(rule, displacement, weight, shape), new
+
+            return step
+
+        return around("decay", text, wrap, weight)
+
+    if rule.decay == "coupled":
+        text = "weight decay is decoupled (AdamW), not added to the gradient"
+        yield after(text, lambda rule, d, w, shape: d - rule.lr * rule.decay_rate * w)
+    else:
+        yield around("decay", "weight decay is coupled: added to the gradient before the moments", _coupled)
+    yield after(
+        "weights decay after the update, not before",
+        lambda rule, d, w, shape: d - rule.lr * rule.decay_rate * (w + d),
+    )
+    yield after(
+        "weight decay is not multiplied by the learning rate", lambda rule, d, w, shape: d - rule.decay_rate * w
+    )
+    yield after("weights do not decay at all", lambda rule, d, w, shape: d)
+    yield after("weight decay grows the weights", lambda rule, d, w, shape: d + rule.lr * rule.decay_rate * w, 2)
+    yield after("weight decay is halved", lambda rule, d, w, shape: d - rule.lr * rule.decay_rate * w / 2, 2)
+    yield after(
+        "weight decay uses the learning rate squared", lambda rule, d, w, shape: d - rule.lr**2 * rule.decay_rate * w, 2
+    )
+    for name, scale in SCALES.items():
+        if name != "1":
+            yield after(
+                f"weight decay uses the learning rate adjusted by {name}",
+                lambda rule, d, w, shape, scale=scale: d - rule.lr * scale(w.shape) * rule.decay_rate * w,  # type: ignore[misc]
+                2,
+            )
+
+
+def _undecayed(
+    inner: Step, rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+) -> tuple[torch.Tensor, State]:
+    """The rule's step with its own decay taken out again; it still sees the weights, which may set its size."""
+    if rule.decay == "coupled":
+        return inner(rule, grad - rule.decay_rate * weight, state, weight, shape)
+    displacement, new = inner(rule, grad, state, weight, shape)
+    return displacement + rule.lr * rule.decay_rate * weight, new
+
+
+def _coupled(inner: Step) -> Step:
+    def step(
+        rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+    ) -> tuple[torch.Tensor, State]:
+        return _undecayed(inner, rule, grad + rule.decay_rate * weight, state, weight, shape)
+
+    return step
+
+
+# -- size of the step --------------------------------------------------------------------------------------------------
+
+Scale = Callable[[Shape], float]
+
+SCALES: dict[str, Scale] = {
+    "1": lambda s: 1.0,
+    "sqrt(max(1, m/n))": lambda s: math.sqrt(max(1.0, s[-2] / s[-1])),
+    "sqrt(max(1, n/m))": lambda s: math.sqrt(max(1.0, s[-1] / s[-2])),
+    "max(1, m/n)": lambda s: max(1.0, s[-2] / s[-1]),
+    "max(1, n/m)": lambda s: max(1.0, s[-1] / s[-2]),
+    "sqrt(m/n)": lambda s: math.sqrt(s[-2] / s[-1]),
+    "sqrt(n/m)": lambda s: math.sqrt(s[-1] / s[-2]),
+    "sqrt(max(m, n))": lambda s: math.sqrt(max(s[-2:])),
+    "0.2 sqrt(max(m, n))": lambda s: 0.2 * math.sqrt(max(s[-2:])),
+    "sqrt(min(m, n))": lambda s: math.sqrt(min(s[-2:])),
+    "0.2 sqrt(m n)": lambda s: 0.2 * math.sqrt(s[-2] * s[-1]),
+    "sqrt(m)": lambda s: math.sqrt(s[-2]),
+    "sqrt(n)": lambda s: math.sqrt(s[-1]),
+    "1/sqrt(m)": lambda s: 1 / math.sqrt(s[-2]),
+    "1/sqrt(n)": lambda s: 1 / math.sqrt(s[-1]),
+}
+"""Shape scales in use for a step of an ``m x n`` matrix."""
+
+
+def _scales(rule: Rule) -> Iterator[Suspect]:
+    yield _resized("the learning rate is applied twice", lambda rule, shape, viewed: rule.lr)
+    yield _resized("the learning rate is not applied", lambda rule, shape, viewed: 1 / rule.lr if rule.lr else 1.0)
+    yield _resized("nothing moves: the step is zero", lambda rule, shape, viewed: 0.0)
+    yield _resized("the step is doubled", lambda rule, shape, viewed: 2.0, 3)
+    yield _resized("the step is halved", lambda rule, shape, viewed: 0.5, 3)
+    if rule.min_ndim < 2:
+        return
+    own = _scale_name(rule)
+    for name, scale in SCALES.items():
+        if name == own:
+            continue
+        text = f"the shape scale is {name}, not {own}"
+        if name == "1":
+            text = f"the shape scale {own} is missing"
+        elif {name, own} == {"sqrt(max(1, m/n))", "sqrt(max(1, n/m))"}:
+            text = f"the shape scale is transposed: {name}, not {own}"
+
+        def ratio(rule: Rule, shape: Shape, viewed: Shape, scale: Scale = scale) -> float:
+            return scale(viewed) / SCALES[own](viewed)
+
+        yield _resized(text, ratio)
+    for text, chosen in (("the last two", slice(-2, None)), ("the first two", slice(0, 2))):
+
+        def of_axes(rule: Rule, shape: Shape, viewed: Shape, chosen: slice = chosen) -> float:
+            return SCALES[own](shape[chosen]) / SCALES[own](viewed) if len(shape) > 2 else 1.0
+
+        if own != "1":
+            yield _resized(f"the shape scale is that of {text} axes, not of the flattened matrix", of_axes)
+
+
+def _resized(text: str, factor: Callable[[Rule, Shape, Shape], float], weight: int = 1) -> Suspect:
+    """The step, without decay, times a factor."""
+
+    def wrap(inner: Step) -> Step:
+        def step(
+            rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+        ) -> tuple[torch.Tensor, State]:
+            displacement, new = inner(rule, grad, state, weight, shape)
+            decay = rule.lr * rule.decay_rate * weight if rule.decay == "decoupled" and rule.decay_rate else 0.0
+            return factor(rule, shape, tuple(weight.shape)) * (displacement + decay) - decay, new
+
+        return step
+
+    return around("scale", text, wrap, weight)
+
+
+def _scale_name(rule: Rule) -> str:
+    return {"original": "sqrt(max(1, m/n))", "match_rms_adamw": "0.2 sqrt(max(m, n))"}.get(
+        getattr(rule, "adjust_lr", ""), "1"
+    )
