@@ -8,7 +8,7 @@ A name is ``<vocabulary>-<units>`` for a dense model and ``<vocabulary>-<units>-
 
 ``row-muon-left`` is row normalisation for the vocabulary, Muon for the experts, the centred left-spectral rule for the
 router. Attention is head-wise Muon, and gains, biases and sinks AdamW, as in the paper. Any rule of `reference` may
-stand in a place by its own name (``soap-muon``). A single name steps every matrix by that rule (``adamw``, ``shampoo``).
+stand in a place by its own name (``adamw-lion``). A single name steps every matrix by that rule (``adamw``, ``muon``).
 
 Behind ``+`` come departures, for ablations: ``uncentred`` leaves the shared shift in the head's and router's updates,
 ``decayed`` gives embedding, head and router the weight decay of the other roles.

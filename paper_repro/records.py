@@ -87,6 +87,9 @@ class RunSpec:
     def __hash__(self) -> int:
         return hash(self.canonical())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RunSpec.from_json, (self.to_json(),)
+
     @property
     def scale(self) -> str:
         """``smoke``, ``scaled`` or ``paper``."""
