@@ -52,8 +52,9 @@ class DualRule(OrthogonalizingRule):
 
     With ``H = G + L^*(lambda)`` the best ``D`` for given multipliers is ``-lr polar(H)``, and the dual problem is to
     minimise the nuclear norm of ``H``, whose gradient is ``L(polar(H))``: ``dual_steps`` times ``lambda = lambda -
-    dual_lr L(polar(H))``. After finitely many steps the constraint holds approximately; at the optimum ``L(polar(H)) =
-    0`` (where ``H`` has full rank; else for one element of the subdifferential, which need not be the polar factor).
+    dual_lr L(polar(H))``. After finitely many steps the constraint holds approximately. If the best ``H`` has
+    full rank then ``L(polar(H)) = 0`` there; if not, it is the kink of a nuclear norm, the iteration does not settle,
+    and only the average of its polar factors satisfies the constraint.
 
     ``G`` is the momentum ``b = mu b + g`` ("heavy_ball", the paper) or a moving average; the public code has none, so
     ``momentum`` is 0. ``warm_start`` keeps the multipliers from one step to the next. ``dynamic_scale`` multiplies the
