@@ -106,7 +106,7 @@ def _advance_tensors(
 
 
 def _matrices(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    return stacked([as_matrices(tensor.detach()) for tensor in tensors], dtype)
+    return stacked([as_matrices(tensor) for tensor in tensors], dtype)
 
 
 class FastRuleOptimizer(FastSteps, RuleOptimizer):

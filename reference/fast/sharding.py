@@ -184,7 +184,7 @@ def _stack(tensors: Sequence[Tensor], dtype: torch.dtype) -> DTensor:
     """Equally placed ``DTensor`` as one stack ``(k, m, n)``; this rank's part is a view where `stacked` can make it."""
     first = tensors[0]
     assert isinstance(first, DTensor)
-    local = stacked([as_matrices(each.detach().to_local()) for each in tensors], dtype)  # type: ignore[attr-defined]
+    local = stacked([as_matrices(each.to_local()) for each in tensors], dtype)  # type: ignore[attr-defined]
     shape = torch.Size((len(tensors), *_matrix_shape(first.shape)))
     return DTensor.from_local(
         local,

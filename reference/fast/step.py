@@ -38,23 +38,23 @@ def advance(
 def stacked(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """Tensors of one shape as ``(k, ...)`` in ``dtype``, for reading: a view if they are a stack already, else a copy.
 
-    They are if they lie one after another in one storage, as the blocks that an earlier step left (`blocks_of`).
+    They are if they are the blocks, in order, of one tensor, as an earlier step leaves the states (`store`).
     """
     first, count = tensors[0], len(tensors)
-    if first.dtype == dtype and _lie_in_a_row(tensors):
-        return first.as_strided((count, *first.shape), (first.numel(), *first.stride()))
+    if first.dtype == dtype:
+        if count == 1:
+            return first.unsqueeze(0)
+        if _in_a_row(tensors):
+            return first.as_strided((count, *first.shape), (first.numel(), *first.stride()))
     stack = torch.empty((count, *first.shape), dtype=dtype, device=first.device)
     torch._foreach_copy_(list(stack.unbind()), list(tensors))
     return stack
 
 
-def _lie_in_a_row(tensors: Sequence[Tensor]) -> bool:
-    start = tensors[0].storage_offset()
-    storage = tensors[0].untyped_storage().data_ptr()
-    return all(
-        each.is_contiguous()
-        and each.untyped_storage().data_ptr() == storage
-        and each.storage_offset() == start + index * each.numel()
+def _in_a_row(tensors: Sequence[Tensor]) -> bool:
+    base, start = tensors[0]._base, tensors[0].storage_offset()
+    return base is not None and all(
+        each._base is base and each.is_contiguous() and each.storage_offset() == start + index * each.numel()
         for index, each in enumerate(tensors)
     )
 
@@ -62,8 +62,8 @@ def _lie_in_a_row(tensors: Sequence[Tensor]) -> bool:
 def store(states: Sequence[dict[str, Any]], new: Mapping[str, Any], dtype: torch.dtype | None) -> None:
     """Makes block ``i`` of every stack in ``new`` the state of parameter ``i``, cast to ``dtype`` if there is one.
 
-    The old tensors are dropped, or overwritten where others share their storage: a block of a stack of which other
-    blocks stay in use would keep all of it in memory.
+    The old tensors are dropped, or overwritten where they are part of something larger: a block of a stack of which
+    other blocks stay in use would keep all of it in memory.
     """
     for key, value in new.items():
         if isinstance(value, Tensor):
@@ -79,16 +79,16 @@ def store(states: Sequence[dict[str, Any]], new: Mapping[str, Any], dtype: torch
 def _store_stack(states: Sequence[dict[str, Any]], key: str, stack: Tensor) -> None:
     old = [each[key] for each in states]
     blocks = [block.reshape(each.shape) for block, each in zip(stack.unbind(), old, strict=True)]
-    if all(each.dtype == stack.dtype for each in old) and _share_storage_with_others(old):
+    if all(each.dtype == stack.dtype for each in old) and _share_memory_with_others(old):
         torch._foreach_copy_(old, blocks)
         return
     for each, block in zip(states, blocks, strict=True):
         each[key] = block
 
 
-def _share_storage_with_others(tensors: Sequence[Tensor]) -> bool:
-    storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}
-    return sum(storages.values()) > sum(each.nbytes for each in tensors)
+def _share_memory_with_others(tensors: Sequence[Tensor]) -> bool:
+    bases = {id(each._base): each._base.numel() for each in tensors if each._base is not None}
+    return sum(bases.values()) > sum(each.numel() for each in tensors)
 
 
 def move(parameters: Sequence[Tensor], step: Tensor, factor: float) -> None:
