@@ -67,6 +67,10 @@ class RuleBasedOptimizer(torch.optim.Optimizer):
             hyper["lr"] = hyper["lr"].item()
         return rule_type(**hyper)
 
+    def rules_of(self, group: Mapping[str, Any]) -> tuple[Rule, ...]:
+        """The rule of every parameter of a group; its state is that of the parameter."""
+        return (self.rule_of(group),) * len(group["params"])
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.defaults.pop("differentiable", None)  # torch adds this option, which no rule has, to what it unpickles
@@ -80,10 +84,11 @@ class RuleBasedOptimizer(torch.optim.Optimizer):
         if isinstance(param_group, dict):
             group = {**self.defaults, **param_group}
             self._check_keys(group, "parameter group", _ANNOTATIONS)
-            rule = self.rule_of(group)
+            self.rule_of(group)
         super().add_param_group(param_group)
         try:
-            for parameter in self.param_groups[-1]["params"]:
+            added = self.param_groups[-1]
+            for rule, parameter in zip(self.rules_of(added), added["params"], strict=True):
                 check_parameter(rule, parameter)
         except ValueError:
             self.param_groups.pop()
@@ -117,12 +122,18 @@ class RuleBasedOptimizer(torch.optim.Optimizer):
                     f"{type(self).__name__} needs dense gradients, got {parameter.grad.layout} for a parameter of "
                     f"shape {tuple(parameter.shape)}; set sparse=False where it is made"
                 )
-        rules = [self.rule_of(group) for group in self.param_groups]
-        for rule, group in zip(rules, self.param_groups, strict=True):
-            moving = [parameter for parameter in group["params"] if parameter.grad is not None and parameter.numel()]
-            for stack in self._stacks(rule, moving):
-                self._step_stack(rule, stack, group["maximize"])
+        for take in [self._step_of(group) for group in self.param_groups]:
+            take()
         return loss
+
+    def _step_of(self, group: Mapping[str, Any]) -> Callable[[], None]:
+        """What a step of one group is, with all that can be refused refused by now."""
+        return functools.partial(self._step_group, self.rule_of(group), group)
+
+    def _step_group(self, rule: Rule, group: Mapping[str, Any]) -> None:
+        moving = [parameter for parameter in group["params"] if parameter.grad is not None and parameter.numel()]
+        for stack in self._stacks(rule, moving):
+            self._step_stack(rule, stack, group["maximize"])
 
     def _stacks(self, rule: Rule, parameters: Sequence[Tensor]) -> list[list[Tensor]]:
         """Parameters that one call of the rule can step: equal in shape, dtype, device and number of steps so far."""
@@ -205,8 +216,9 @@ class RuleBasedOptimizer(torch.optim.Optimizer):
             )
         rules: dict[Any, tuple[Rule, Tensor]] = {}
         for group, saved in zip(groups, saved_groups, strict=True):
-            rule = self._checked_rule(group, saved)
-            rules.update({index: (rule, each) for index, each in zip(saved["params"], group["params"], strict=True)})
+            self._checked_rule(group, saved)
+            named = zip(saved["params"], self.rules_of(saved), group["params"], strict=True)
+            rules.update({index: (rule, each) for index, rule, each in named})
         saved_states = state_dict["state"]
         for problem, indices in (
             ("state for unknown parameters", saved_states.keys() - rules),
@@ -242,7 +254,7 @@ class RuleOptimizer(RuleBasedOptimizer):
 
 def from_rule(rule: Rule) -> Callable[..., RuleOptimizer]:
     """A factory of optimizers of ``rule``: ``from_rule(rule)(params)``; keywords override its hyper-parameters."""
-    return functools.partial(_optimizer_class(type(rule)), **hyper_parameters(rule))
+    return functools.partial(optimizer_class(type(rule), RuleOptimizer, __name__), **hyper_parameters(rule))
 
 
 def hyper_parameters(rule: Rule) -> dict[str, Any]:
@@ -338,8 +350,8 @@ def _checked_state(rule: Rule, parameter: Tensor, index: Any, saved: Mapping[str
 
 
 @functools.cache
-def _optimizer_class(rule_type: type[Rule]) -> type[RuleOptimizer]:
-    """The front end of one rule, with its own signature and docstring."""
+def optimizer_class(rule_type: type[Any], base: type[RuleOptimizer], module: str) -> type[Any]:
+    """The front end of one rule, a subclass of ``base`` for ``module``, with its own signature and docstring."""
     defaults = _default_hyper(rule_type)
     keyword = inspect.Parameter.KEYWORD_ONLY
     either = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -351,15 +363,17 @@ def _optimizer_class(rule_type: type[Rule]) -> type[RuleOptimizer]:
     ]
     namespace = {
         "rule_type": rule_type,
-        "__module__": __name__,
+        "__module__": module,
         "__qualname__": rule_type.__name__,
         "__doc__": f"{inspect.getdoc(rule_type)}\n\nFront end of rule {rule_type.name!r}. Source: {rule_type.source}.",
         "__signature__": inspect.Signature(parameters),
     }
-    return type(rule_type.__name__, (RuleOptimizer,), namespace)
+    return type(rule_type.__name__, (base,), namespace)
 
 
-OPTIMIZERS: Mapping[str, type[RuleOptimizer]] = {name: _optimizer_class(rule) for name, rule in RULES.items()}
+OPTIMIZERS: Mapping[str, type[RuleOptimizer]] = {
+    name: optimizer_class(rule, RuleOptimizer, __name__) for name, rule in RULES.items()
+}
 """The front end of every rule, by the rule's name."""
 
 globals().update({optimizer.__name__: optimizer for optimizer in OPTIMIZERS.values()})
