@@ -26,7 +26,7 @@ from reference.rule import (
     zeros_like,
 )
 from reference.symmetry import BI_ORTHOGONAL
-from reference.transforms.arrays import block_norm, identity_like
+from reference.transforms.arrays import block_norm
 from reference.transforms.gram_root import inverse_root, left_gram, right_gram, symmetric_map
 from reference.transforms.momentum import ema
 from reference.transforms.normalize import divide_or_zero
@@ -41,13 +41,13 @@ ONE_SIDES: tuple[OneSide, ...] = ("left", "right", "smaller")
 @register
 @dataclass(frozen=True, kw_only=True)
 class Shampoo(GradientRule):
-    """``L = L + g g^T``, ``R = R + g^T g`` from ``eps I``; ``U = L^{-p} g R^{-p}`` with ``p = exponent = 1/4``.
+    """``L = L + g g^T``, ``R = R + g^T g``; ``U = (L + eps I)^{-p} g (R + eps I)^{-p}`` with ``p = exponent = 1/4``.
 
-    ``beta``: moving averages ``L = beta L + (1 - beta) g g^T`` instead of sums. ``diagonal``: the sides of which only
-    the diagonal is kept (the paper's way with a dimension that is too large), so that rows or columns are divided by
-    powers of their accumulated norms; the group of that axis is then the signed permutations. ``exponent = 1/2`` is
-    the square of the paper's preconditioner, of later work. An inverse root is zero on the null space, so that with
-    ``eps = 0`` the first step is ``polar(g)`` (``exponent = 1/4``).
+    The paper starts its sums at ``eps I``, which is the same. ``beta``: moving averages ``L = beta L + (1 - beta) g
+    g^T`` instead of sums. ``diagonal``: the sides of which only the diagonal is kept (the paper's way with a dimension
+    that is too large), so that rows or columns are divided by powers of their accumulated norms; the group of that axis
+    is then the signed permutations. ``exponent = 1/2`` is the square of the paper's preconditioner, of later work. With
+    ``eps = 0`` inverse roots are zero on the null space, and the first step is ``polar(g)`` (``exponent = 1/4``).
 
     The paper leaves the constants open; the defaults are those of moskomule/shampoo.pytorch, which computes the same.
     Which dimensions count as too large is left to the caller.
@@ -96,20 +96,14 @@ class Shampoo(GradientRule):
         }
 
     def initial_state(self, weight: Any) -> State:
-        """``eps`` times the identity on either side, or its diagonal."""
+        """Zero on either side."""
         zeros = zeros_like(weight)
-        state = {}
-        if self.diagonal in ("left", "both"):
-            state["left_diagonal"] = zeros[..., :1] + self.eps
-        else:
-            left = left_gram(zeros)
-            state["left"] = left + self.eps * identity_like(left)
-        if self.diagonal in ("right", "both"):
-            state["right_diagonal"] = zeros[..., :1, :] + self.eps
-        else:
-            right = right_gram(zeros)
-            state["right"] = right + self.eps * identity_like(right)
-        return state
+        left = {"left_diagonal": zeros_like(weight[..., :1])}
+        right = {"right_diagonal": zeros_like(weight[..., :1, :])}
+        return {
+            **(left if self.diagonal in ("left", "both") else {"left": left_gram(zeros)}),
+            **(right if self.diagonal in ("right", "both") else {"right": right_gram(zeros)}),
+        }
 
     def direction(self, grad: Any, state: State) -> tuple[Any, State]:
         """The gradient between the two inverse roots."""
@@ -117,19 +111,22 @@ class Shampoo(GradientRule):
         new: State = {}
         if "left" in state:
             new["left"] = self._accumulate(state["left"], left_gram(grad))
-            direction = inverse_root(new["left"], self.exponent) @ grad
+            direction = self._root(new["left"]) @ grad
         else:
             new["left_diagonal"] = self._accumulate(state["left_diagonal"], xp.sum(grad * grad, axis=-1, keepdims=True))
-            direction = divide_or_zero(grad, new["left_diagonal"] ** self.exponent)
+            direction = divide_or_zero(grad, (new["left_diagonal"] + self.eps) ** self.exponent)
         if "right" in state:
             new["right"] = self._accumulate(state["right"], right_gram(grad))
-            direction = direction @ inverse_root(new["right"], self.exponent)
+            direction = direction @ self._root(new["right"])
         else:
             new["right_diagonal"] = self._accumulate(
                 state["right_diagonal"], xp.sum(grad * grad, axis=-2, keepdims=True)
             )
-            direction = divide_or_zero(direction, new["right_diagonal"] ** self.exponent)
+            direction = divide_or_zero(direction, (new["right_diagonal"] + self.eps) ** self.exponent)
         return direction, new
+
+    def _root(self, gram: Any) -> Any:
+        return inverse_root(gram, self.exponent, self.eps)
 
     def _accumulate(self, total: Any, term: Any) -> Any:
         return total + term if self.beta is None else ema(total, term, self.beta)

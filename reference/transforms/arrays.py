@@ -17,6 +17,11 @@ def copied(x: Any) -> Any:
     return array_namespace(x).asarray(x, copy=True)
 
 
+def symmetrize(a: Any) -> Any:
+    """``(a + a^T) / 2`` of every square matrix."""
+    return 0.5 * (a + array_namespace(a).matrix_transpose(a))
+
+
 def block_axes(x: Any) -> tuple[int, ...]:
     """The axes of one weight inside a batch: the last two, or all of a vector or scalar."""
     return tuple(range(-min(x.ndim, 2), 0))

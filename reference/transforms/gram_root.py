@@ -7,6 +7,8 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
+from reference.transforms.arrays import symmetrize
+
 
 def left_gram(x: Any) -> Any:
     """``x x^T`` of every matrix ``(..., m, n)``, shape ``(..., m, m)``."""
@@ -27,7 +29,7 @@ def symmetric_map(a: Any, function: Callable[[Any], Any]) -> Any:
     basis the eigenvalue routine chose in an eigenspace.
     """
     xp = array_namespace(a)
-    values, vectors = xp.linalg.eigh(a)
+    values, vectors = xp.linalg.eigh(symmetrize(a))
     relative = 32 * a.shape[-1] ** 0.5 * float(xp.finfo(a.dtype).eps)
     cutoff = relative * xp.max(values, axis=-1, keepdims=True)
     drop = (values <= cutoff) | (values <= 0)  # a NaN is neither, and reaches the result
@@ -35,6 +37,11 @@ def symmetric_map(a: Any, function: Callable[[Any], Any]) -> Any:
     return (vectors * mapped[..., None, :]) @ xp.matrix_transpose(vectors)
 
 
-def inverse_root(a: Any, exponent: float) -> Any:
-    """``a^{-exponent}`` on the range of ``a``, and zero on its null space."""
-    return symmetric_map(a, lambda values: values**-exponent)
+def inverse_root(a: Any, exponent: float, eps: float = 0.0) -> Any:
+    """``(a + eps I)^{-exponent}``; for ``eps = 0`` on the range of ``a``, and zero on its null space."""
+    if eps == 0:
+        return symmetric_map(a, lambda values: values**-exponent)
+    xp = array_namespace(a)
+    values, vectors = xp.linalg.eigh(symmetrize(a))
+    mapped = (xp.clip(values, min=0.0) + eps) ** -exponent  # rounding leaves zeros on either side
+    return (vectors * mapped[..., None, :]) @ xp.matrix_transpose(vectors)

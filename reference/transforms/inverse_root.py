@@ -6,17 +6,12 @@ from typing import Any, Literal
 
 from array_api_compat import array_namespace
 
-from reference.transforms.arrays import identity_like
+from reference.transforms.arrays import identity_like, symmetrize
 from reference.transforms.newton_schulz import frobenius_norm
 from reference.transforms.normalize import divide_or_zero
 from reference.transforms.polynomials import CUBIC, polar_express
 
 CoupledRoot = Literal["polar_express", "newton_schulz"]
-
-
-def symmetrize(a: Any) -> Any:
-    """``(a + a^T) / 2``."""
-    return 0.5 * (a + array_namespace(a).matrix_transpose(a))
 
 
 def coupled_inverse_root(gram: Any, *, eps: float, method: CoupledRoot, steps: int) -> Any:
