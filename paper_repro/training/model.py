@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -62,29 +62,30 @@ def arithmetic(precision: Precision, device: torch.device) -> Iterator[Callable[
     ``fp32``: no tensor cores; ``tf32``: as the paper's runs; ``bf16_autocast``: autocast in the forward pass and TF32
     elsewhere. What was set before comes back.
     """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
 
     def forward() -> Any:
         if precision == "bf16_autocast":
             return torch.autocast(device.type, dtype=torch.bfloat16)
         return nullcontext()
 
-    try:
+    with _products("ieee" if precision == "fp32" else "tf32"):
         yield forward
-    finally:
-        torch.set_float32_matmul_precision(before)
+
+
+def exact_products() -> AbstractContextManager[None]:
+    """float32 products in float32, for evaluation and diagnostics in every precision of training."""
+    return _products("ieee")
 
 
 @contextmanager
-def exact_products() -> Iterator[None]:
-    """float32 products in float32, for evaluation and diagnostics in every precision of training."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+def _products(precision: str) -> Iterator[None]:
+    matmul: Any = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    matmul.fp32_precision = precision
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        matmul.fp32_precision = before
 
 
 def logits_of(model: Callable[..., Any], tokens: Tensor) -> Tensor:

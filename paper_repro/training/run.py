@@ -299,11 +299,10 @@ def _point(run: _Run, factor: float) -> None:
 def _evaluate(run: _Run) -> None:
     """Mean cross-entropy of the first held-out sequences, in float32. Raises `_Diverged` if it is no number."""
     count = min(run.preset.evaluation_sequences, run.held_out.count)
-    mine = list(range(run.team.rank, count, run.team.size))
     total = torch.zeros((), dtype=torch.float64, device=run.team.device)
     with exact_products():
-        for start in range(0, len(mine), run.per_forward):
-            positions = mine[start : start + run.per_forward]
+        for start in range(run.team.rank * run.per_forward, count, run.team.size * run.per_forward):
+            positions = range(start, min(start + run.per_forward, count))
             tokens = run.held_out.batch(positions).to(run.team.device)
             # Past the compiled forward pass of training, which is of another precision and batch size.
             logits = logits_of(run.model.forward, tokens)
