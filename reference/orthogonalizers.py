@@ -137,8 +137,8 @@ ORTHOGONALIZERS: Mapping[str, Orthogonalizer] = MappingProxyType(
         # NVIDIA-NeMo/Emerging-Optimizers muon_utils.py: "quintic" (its default), "aol", "deepseekv4".
         "you": NewtonSchulz(YOU, floor="clamp"),
         "aol": NewtonSchulz(AOL, floor="clamp"),
-        # thib-s/flash-newton-schulz (arXiv 2512.04632): the same four quintics after the rescaling they are made for.
-        "turbo": NewtonSchulz(AOL, floor="clamp", normalizer="aol"),
+        # Turbo-Muon, thib-s/flash-newton-schulz newton_schulz_triton.py: a better start in place of the first quintic.
+        "turbo": NewtonSchulz(YOU[1:], floor="clamp", normalizer="aol"),
         "deepseek_v4": NewtonSchulz(DEEPSEEK_V4, floor="clamp"),
     }
 )

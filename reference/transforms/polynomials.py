@@ -54,7 +54,8 @@ AOL: Schedule = (
 """Four steps of thib-s/flash-newton-schulz, made for a matrix that was rescaled by AOL first.
 
 After a mere Frobenius normalisation, as in Emerging-Optimizers ("aol") and here, singular values can exceed 0.88, where
-the first quintic is negative: a gradient of rank about one comes out with its sign reversed.
+the first quintic is negative: a gradient of rank about one comes out with its sign reversed. (After the rescaling it
+would too. The present version of flash-newton-schulz has the last four of `YOU` instead: "turbo" here.)
 """
 
 DEEPSEEK_V4: Schedule = (JORDAN,) * 8 + ((2.0, -1.5, 0.5),) * 2

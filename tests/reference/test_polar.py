@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from reference.orthogonalizers import ORTHOGONALIZERS, QDWH, Exact, NewtonSchulz, get_orthogonalizer, without_eps
 from reference.transforms.inverse_root import coupled_inverse_root
-from reference.transforms.newton_schulz import frobenius_normalize, gram_newton_schulz, newton_schulz
+from reference.transforms.newton_schulz import aol_normalize, frobenius_normalize, gram_newton_schulz, newton_schulz
 from reference.transforms.polar import damped_polar, polar, spectral_map
 from reference.transforms.polynomials import (
     AOL,
@@ -198,12 +199,37 @@ def test_a_method_applies_its_polynomial_to_every_singular_value(name: str, shap
     assert isinstance(method, NewtonSchulz)
     sigma = [1.0, 0.5, 0.01]
     x, _ = with_spectrum(shape, sigma)
-    u, s, vt = np.linalg.svd(x, full_matrices=False)
-    norm = method.margin * np.linalg.norm(x)
-    normalized = s / (norm + method.eps if method.floor == "add" else max(norm, method.eps))
-    expected = (u * evaluate(method.schedule, normalized)) @ vt
+    if method.normalizer == "frobenius":
+        norm = method.margin * np.linalg.norm(x)
+        np.testing.assert_allclose(
+            method.normalize(x),
+            x / (norm + method.eps if method.floor == "add" else max(norm, method.eps)),
+            rtol=sum(shape) * EPS,
+        )
+    u, s, vt = np.linalg.svd(method.normalize(x), full_matrices=False)
+    assert s.max() <= 1 + sum(shape) * EPS
+    expected = (u * evaluate(method.schedule, s)) @ vt
     slope = np.prod([a for a, _, _ in method.schedule])
     assert np.abs(method(x) - expected).max() <= 8 * sum(shape) * EPS * slope
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_keep_the_range_or_say_that_they_do_not(name: str) -> None:
+    method = ORTHOGONALIZERS[name]
+    x = np.random.default_rng(3).normal(size=(4, 6))
+    x -= x.mean(axis=0)
+    if not isinstance(method, QDWH):  # which lifts what rounding leaves in the missing direction
+        assert (np.abs(method(x).mean(axis=0)).max() <= 1e6 * EPS) == method.keeps_range
+
+
+def test_aol_divides_rows_or_columns_so_that_the_spectral_norm_is_at_most_one() -> None:
+    x = np.random.default_rng(4).normal(size=(3, 5))
+    gram = np.abs(x @ x.T)
+    expected = np.stack([row / math.sqrt(sum(gram[i])) for i, row in enumerate(x)])
+    np.testing.assert_allclose(aol_normalize(x, 1.0, 0.0, "clamp"), expected, rtol=16 * EPS)
+    np.testing.assert_allclose(aol_normalize(x.T, 1.0, 0.0, "clamp"), expected.T, rtol=16 * EPS)
+    # Gershgorin: diag(s)^{-1/2} |G| diag(s)^{-1/2} is similar to a matrix with row sums one.
+    assert np.linalg.norm(expected, 2) <= 1 + 16 * EPS
 
 
 @settings(max_examples=25, deadline=None)
