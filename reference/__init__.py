@@ -7,13 +7,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from reference import rules as _rules  # noqa: F401  (fills RULES)
+from reference.joint import JOINT_RULES, JointRule, get_joint_rule
 from reference.rule import RULES, Rule, State, Traits, get_rule
 
 if TYPE_CHECKING:
     from reference import optimizers
     from reference.stack import build_stack
 
-__all__ = ["RULES", "Rule", "State", "Traits", "build_stack", "get_rule", "optimizers"]
+__all__ = [
+    "JOINT_RULES",
+    "RULES",
+    "JointRule",
+    "Rule",
+    "State",
+    "Traits",
+    "build_stack",
+    "get_joint_rule",
+    "get_rule",
+    "optimizers",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -135,6 +135,10 @@ _OPTIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "left": {"rotated": "left", "frequency": 2},
         "right": {"rotated": "right", "frequency": 2},
     },
+    "ddc_shift": {
+        "muon": {"base": "muon"},
+        "decay": {"weight_decay": 0.1},
+    },
     "dion": {"rank_3": {"rank": 3, "weight_decay": 0.0}},
     "normuon": {"exact": {"orthogonalizer": "exact"}, "paper": {"rescale": "rms", "weight_decay": 0.1}},
     "adamuon": {"exact": {"orthogonalizer": "exact", "weight_decay": 0.0}},

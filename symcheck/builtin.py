@@ -137,7 +137,7 @@ def derived_claim(
     ``dimensions`` are the numbers of axes that a parameter may have, 2 and 3 for most; ``unproved`` the properties of
     which only support is expected.
     """
-    from groups import BLOCKS
+    from groups import BLOCKS, JOINT_BLOCKS
     from symcheck.probe.names import ALL, PROPERTIES
 
     answers = {
@@ -158,36 +158,40 @@ def derived_claim(
             else:
                 reached = SUPPORTED if key in unproved else PROVED
                 expectations[name, key] = reached if holds else Expectation(Verdict.REFUTED, why)
+    for name, block in JOINT_BLOCKS.items():
+        if {len(shape) for shapes in block.shapes for shape in shapes} - dimensions:
+            continue
+        if contains(symmetry, name):
+            expectations[name, "equivariance"] = SUPPORTED  # laws reach some of these actions only
+        elif block.action.is_orthogonal or traits.shift_quotient:
+            # The largest orthogonal group says nothing of stretches. But a direction that does not see the weights
+            # cannot undo what a stretch does to gradients.
+            why = f"its group {symmetry} does not contain the block's"
+            expectations[name, "equivariance"] = Expectation(Verdict.REFUTED, why)
     return Claim(symmetry=symmetry, degree=traits.degree, expectations=expectations)
 
 
 @functools.cache
 def contains(symmetry: str, block: str) -> bool:
     """Whether ``symmetry`` (acting on every tensor by itself) contains the linear part of the block's action."""
-    from groups import BLOCKS, ExpertAction, parse_action
+    from groups import ExpertAction, get_block, parse_action
 
-    small, large = BLOCKS[block].action.linear, parse_action(symmetry)
+    small, large = get_block(block).action.linear, parse_action(symmetry)
     if isinstance(small, ExpertAction) and not isinstance(large, ExpertAction):
         small = small.block  # a rule of matrices steps the matrices of a stack independently
-    return all(_part(small, tensor) <= large for tensor in range(len(small.tensors)))
+    return all(_part(small, tensor) <= large for tensor in small.tensors)
 
 
-def _part(action: Action, tensor: int) -> Action:
+def _part(action: Action, tensor: str) -> Action:
     """What a joint action does to one of its tensors."""
-    from groups import ProductAction
-
-    if len(action.tensors) == 1 or not isinstance(action, ProductAction):
-        return action
-    factors = action.factors[tensor]
-    variables = tuple((name, group) for name, group in action.variables if name in {f.variable for f in factors})
-    return ProductAction(("W",), variables, (factors,), (action.shifts[tensor],))
+    return action if len(action.tensors) == 1 else action.restrict(tensor)
 
 
 def torch_claim(name: str, settings: Mapping[str, object]) -> Claim | None:
     """What is claimed of ``torch.optim.<name>`` with these constructor arguments; None for one not analysed."""
     import torch
 
-    from groups import BLOCKS
+    from groups import BLOCKS, JOINT_BLOCKS
     from symcheck.probe.names import plan
 
     known = TORCH_OPTIM.get(name)
@@ -195,7 +199,7 @@ def torch_claim(name: str, settings: Mapping[str, object]) -> Claim | None:
         return None
     if known.declined:
         refused = Expectation(Verdict.DECLINED, known.declined)
-        return Claim(expectations={(q.block, q.property): refused for q in plan(tuple(BLOCKS), None, None)})
+        return Claim(expectations={(q.block, q.property): refused for q in plan((*BLOCKS, *JOINT_BLOCKS), None, None)})
     parameters = inspect.signature(getattr(torch.optim, name)).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     return derived_claim(
@@ -214,7 +218,10 @@ def torch_target(name: str, settings: Mapping[str, object]) -> Target:
 def rule_target(name: str, settings: Mapping[str, object]) -> Target:
     """The target ``rule:<name>``; UsageError for a rule or hyper-parameter that does not exist."""
     from reference import get_rule
+    from reference.joint import JOINT_RULES
 
+    if name in JOINT_RULES:
+        return joint_target(name, settings)
     try:
         rule = get_rule(name, **{"lr": 0.1, **settings})
     except (TypeError, ValueError) as error:
@@ -235,8 +242,57 @@ def rule_target(name: str, settings: Mapping[str, object]) -> Target:
     return Target(f"rule:{name}", locate, settings, claim)
 
 
+def joint_target(name: str, settings: Mapping[str, object]) -> Target:
+    """The target of a joint rule, for the joint blocks that have its tensors; UsageError as in `rule_target`."""
+    from groups import JOINT_BLOCKS, parse_action
+    from reference.joint import get_joint_rule
+    from symcheck.probe.names import ALL
+
+    try:
+        rule = get_joint_rule(name, **{"lr": 0.1, **settings})
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from None
+
+    def locate() -> Factory:
+        import reference.joint.optimizers
+
+        return reference.joint.optimizers.OPTIMIZERS[name]
+
+    group = parse_action(rule.symmetry)
+    blocks = tuple(each.name for each in JOINT_BLOCKS.values() if each.action.tensors == rule.tensors)
+    expectations = {(ALL, contract): SUPPORTED for contract in KEPT_CONTRACTS}
+    for block in blocks:
+        why = f"its group {group} does not contain the block's"
+        held = JOINT_BLOCKS[block].action <= group
+        expectations[block, "equivariance"] = SUPPORTED if held else Expectation(Verdict.REFUTED, why)
+    return Target(f"rule:{name}", locate, settings, Claim(expectations=expectations), blocks or None)
+
+
+_SWIGLU = "gate: 1; up: D(rows); down: D*(cols) where D = Scale"
+_GAIN = "gain: D(rows); gate: D*(cols); up: D*(cols) where D = Scale"
+_STREAM = "embedding: c(all); output: c(all); down: c(all) where c = Scale+"
+_VALUES = "value: B(rows); output: B(cols) where B = (O wr 1[2])"
+_ROPE = "query: A(rows); key: A(rows) where A = (U1[half] wr 1[2])"
+_GROUPED = "value: H/2(rows); output: H(cols) where H = ((1[2] x O) wr 1[2])"
+
+JOINT_CONFIGS: Mapping[str, tuple[Mapping[str, object], ...]] = MappingProxyType(
+    {
+        "ddc_rescaling": (
+            *({}, {"base": "muon"}, {"horizontal": True, "weight_decay": 0.1}),
+            *({"gauge": _SWIGLU, "base": "muon"}, {"gauge": _GAIN}),
+        ),
+        "ddc_scale": ({}, {"base": "muon"}, {"gauge": _STREAM}),
+        "ddc_rotation": (
+            *({"gauge": _VALUES}, {"gauge": _VALUES, "base": "muon"}),
+            *({"gauge": _ROPE}, {"gauge": _ROPE, "base": "muon"}, {"gauge": _GROUPED}),
+        ),
+    }
+)
+"""Configurations of the joint rules to certify, each on the joint blocks that have its tensors."""
+
 RULE_CONFIGS: Mapping[str, tuple[Mapping[str, object], ...]] = MappingProxyType(
     {
+        "ddc_shift": ({"base": "muon"}, {"weight_decay": 0.1}),
         "hybrid": ({"center_rows": True},),
         "left_spectral": ({"center_rows": True},),
         "muon_heads": ({"heads": 2}, {"heads": 2, "layout": "o"}),
@@ -255,6 +311,7 @@ def builtin_targets() -> tuple[Target, ...]:
     from reference import RULES
 
     rules = [rule_target(name, config) for name in RULES for config in ({}, *RULE_CONFIGS.get(name, ()))]
+    rules += [joint_target(name, config) for name, configs in JOINT_CONFIGS.items() for config in configs]
     return (*rules, *(torch_target(name, config) for name in torch_names() for config in _configs(name)))
 
 

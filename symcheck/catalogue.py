@@ -12,15 +12,19 @@ Entries = list[tuple[str, str]]
 def rules() -> Entries:
     """The reference rules: largest group by default, and source."""
     from reference import RULES, get_rule
+    from reference.joint import JOINT_RULES, get_joint_rule
 
-    return [(f"rule:{name}", f"{get_rule(name).symmetry:<28} {one_line(RULES[name].source)}") for name in sorted(RULES)]
+    single = [(name, get_rule(name).symmetry, RULES[name].source) for name in RULES]
+    joint = [(name, get_joint_rule(name).symmetry, JOINT_RULES[name].source) for name in JOINT_RULES]
+    return [(f"rule:{name}", f"{symmetry:<28} {one_line(source)}") for name, symmetry, source in sorted(single + joint)]
 
 
 def blocks() -> Entries:
-    """The block table: the action that each block's optimizer must respect."""
-    from groups import BLOCKS
+    """The block table: the action that each block's optimizer must respect; then the joint ones, asked for by name."""
+    from groups import BLOCKS, JOINT_BLOCKS
 
-    return [(name, f"{block.action}  ({block.summary})") for name, block in BLOCKS.items()]
+    entries = [(name, f"{block.action}  ({block.summary})") for name, block in BLOCKS.items()]
+    return entries + [(name, f"{block.action}  (by name: {block.summary})") for name, block in JOINT_BLOCKS.items()]
 
 
 def properties() -> Entries:

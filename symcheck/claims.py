@@ -75,25 +75,27 @@ def parse_expectation(key: str, value: object) -> Expectation:
 
 def check_blocks(blocks: Sequence[str]) -> None:
     """UsageError for a name that is not in the block table."""
-    from groups import BLOCKS
+    from groups import BLOCKS, JOINT_BLOCKS
 
+    known = [*BLOCKS, *JOINT_BLOCKS]
     for block in blocks:
-        if block not in BLOCKS:
-            raise unknown("block", block, BLOCKS)
+        if block not in known:
+            raise unknown("block", block, known)
 
 
 def parse_claims(claims: Mapping[str, object]) -> dict[tuple[str, str], Expectation]:
     """Claims as users write them, by ``(block, property)``; an unknown name raises :class:`UsageError`."""
-    from groups import BLOCKS
+    from groups import BLOCKS, JOINT_BLOCKS
     from symcheck.probe.names import ALL, CONTRACTS, PROPERTIES
 
+    known = [*BLOCKS, *JOINT_BLOCKS]
     parsed: dict[tuple[str, str], Expectation] = {}
     for key, value in claims.items():
         block, slash, name = key.partition("/")
         if not slash and block in CONTRACTS:
             question = (ALL, block)
-        elif block not in BLOCKS:
-            raise UsageError(f"claim {key!r}: {unknown('block or contract', block, [*BLOCKS, *CONTRACTS])}")
+        elif block not in known:
+            raise UsageError(f"claim {key!r}: {unknown('block or contract', block, [*known, *CONTRACTS])}")
         elif slash and name not in PROPERTIES:
             raise UsageError(f"claim {key!r}: {unknown('property', name, PROPERTIES)}")
         else:

@@ -213,7 +213,7 @@ def _tasks(targets: Sequence[Target], request: Request) -> list[_Task]:
 
 def _fitting(spec: str, blocks: Sequence[str] | None) -> tuple[str, ...]:
     """The blocks to try ``spec`` on: those asked for, which must have fitting shapes, else the first that has."""
-    from groups import BLOCKS, parse_action
+    from groups import BLOCKS, JOINT_BLOCKS, get_block, parse_action
 
     try:
         action = parse_action(spec)
@@ -221,9 +221,9 @@ def _fitting(spec: str, blocks: Sequence[str] | None) -> tuple[str, ...]:
         raise UsageError(f"--action {spec!r}: {error}") from None
     misfit = ValueError("fits no block")
     fitting = []
-    for name in blocks or BLOCKS:
+    for name in blocks or (*BLOCKS, *JOINT_BLOCKS):
         try:
-            for shapes in BLOCKS[name].shapes:
+            for shapes in get_block(name).shapes:
                 action.check(shapes)
             fitting.append(name)
         except ValueError as error:
@@ -319,9 +319,10 @@ def _complete(
 
 
 def _is_own(question: Question) -> bool:
-    from groups import BLOCKS
+    from groups import get_block
+    from symcheck.probe.names import ALL
 
-    return question.block not in BLOCKS or question.action == str(BLOCKS[question.block].action)
+    return question.block == ALL or question.action == str(get_block(question.block).action)
 
 
 def environment(request: Request) -> dict[str, object]:

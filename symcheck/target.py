@@ -74,7 +74,7 @@ class Target:
             make=lambda params: _build(factory, params, arguments),
             claim=self.claim,
         )
-        _try_out(candidate)
+        _try_out(candidate, self.blocks or ())
         return candidate
 
 
@@ -242,14 +242,18 @@ def _build(factory: Factory, params: list[torch.nn.Parameter], arguments: Mappin
     return factory(params, **arguments)
 
 
-def _try_out(candidate: Candidate) -> None:
+def _try_out(candidate: Candidate, blocks: Sequence[str]) -> None:
     """Build once, so that a constructor that cannot work is one line and not one error per question."""
     import torch
 
+    from groups import get_block
+
     failure: Exception | None = None
-    for shape in ((2, 2), (2, 2, 2)):  # some take matrices only, some stacks only
+    # Some take matrices only, some stacks only, and some the tensors of the blocks that they are for.
+    for shapes in (*(get_block(name).shapes[-1] for name in blocks), ((2, 2),), ((2, 2, 2),)):
         try:
-            optimizer: object = candidate.make([torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64))])
+            parameters = [torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64)) for shape in shapes]
+            optimizer: object = candidate.make(parameters)
             break
         except (UsageError, MemoryError):
             raise

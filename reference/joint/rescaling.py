@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, is_numpy_array
 
 from reference.joint.gauge import Scaled, scaled_tensors, spec
 from reference.joint.rule import JointRule, JointState, JointTraits, register_joint
 from reference.rule import GradientRule
-from reference.transforms.normalize import divide_or_zero
 
 CONSTRUCTION = "our construction from the published abstract of arXiv 2606.29176"
 
@@ -70,11 +72,11 @@ class DDCRescaling(JointRule):
     ) -> tuple[list[Any], JointState]:
         """The base's directions on the invariant gradients, mapped back."""
         units = scaled_tensors(self.gauge)
-        lengths = {power: _length([(w, u) for w, u in zip(weights, units, strict=True) if u.power == power], weights)
-                   for power in {unit.power for unit in units if unit.axis}}  # fmt: skip
-        scales = [
-            _along(lengths[one.power], one, w) if one.axis else None for one, w in zip(units, weights, strict=True)
-        ]
+        lengths = {
+            power: _length([(w, one) for w, one in zip(weights, units, strict=True) if one.power == power])
+            for power in sorted({one.power for one in units if one.axis})
+        }
+        scales = [_along(lengths[one.power], one) if one.axis else None for one in units]
         moved, new = [], []
         for part, grad, state, scale in zip(self.parts, grads, states, scales, strict=True):
             direction, state = part.direction(grad if scale is None else scale * grad, state)
@@ -84,16 +86,16 @@ class DDCRescaling(JointRule):
 
     def _horizontal(self, moved: Sequence[Any], weights: Sequence[Any], lengths: dict[int, Any]) -> list[Any]:
         """``moved`` without its component along the orbit."""
-        units = scaled_tensors(self.gauge)
-        component: Any = 0.0
-        for one, u, w in zip(units, moved, weights, strict=True):
-            if one.axis:
-                square = lengths[one.power] * lengths[one.power]
-                component = component + one.power * divide_or_zero(_summed(u * w, one), square) / len(lengths)
-        return [
-            u - one.power * _along(component, one, w) * w if one.axis else u
-            for one, u, w in zip(units, moved, weights, strict=True)
-        ]
+        triples = list(zip(scaled_tensors(self.gauge), moved, weights, strict=True))
+        component = functools.reduce(
+            operator.add,
+            [
+                one.power * _over(_summed(u * w, one), lengths[one.power] * lengths[one.power]) / len(lengths)
+                for one, u, w in triples
+                if one.axis
+            ],
+        )
+        return [u - one.power * _along(component, one) * w if one.axis else u for one, u, w in triples]
 
 
 @register_joint
@@ -132,12 +134,24 @@ def _summed(x: Any, one: Scaled) -> Any:
     return xp.sum(x, axis=-1 if one.axis == "rows" else -2)
 
 
-def _along(values: Any, one: Scaled, like: Any) -> Any:
+def _along(values: Any, one: Scaled) -> Any:
     """One value per unit ``(..., units)``, in a shape that multiplies a tensor."""
     return values[..., None, :] if one.axis == "cols" else values[..., None]
 
 
-def _length(side: Sequence[tuple[Any, Scaled]], weights: Sequence[Any]) -> Any:
+def _over(x: Any, length: Any) -> Any:
+    """``x / length``, and zero where the length is zero.
+
+    Nothing replaces a zero length: a constant would not grow with the weights as the others do.
+    """
+    import numpy  # importing the rules needs no array library
+
+    xp = array_namespace(x)
+    with numpy.errstate(divide="ignore", invalid="ignore") if is_numpy_array(x) else contextlib.nullcontext():
+        return xp.where(length == 0, xp.zeros_like(x), x / length)
+
+
+def _length(side: Sequence[tuple[Any, Scaled]]) -> Any:
     """The lengths of the units over all tensors of one side, ``(..., units)``."""
-    total = sum(_summed(weight * weight, one) for weight, one in side)
-    return array_namespace(*weights).sqrt(total)
+    square = functools.reduce(operator.add, [_summed(weight * weight, one) for weight, one in side])
+    return array_namespace(square).sqrt(square)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from reference.joint.rescaling import CONSTRUCTION
 from reference.joint.rule import BASES, Base
-from reference.orthogonalizers import Orthogonalizer
+from reference.orthogonalizers import Orthogonalizer, get_orthogonalizer, without_eps
 from reference.rule import DirectionTraits, GradientRule, State, StateAction, register, require_choice
 from reference.rules.adam import Adam
 from reference.rules.muon import Muon
@@ -63,6 +64,11 @@ class DDCShift(GradientRule):
     def direction_traits(self) -> DirectionTraits:
         """Degree 0; blind to common rows and free of them."""
         return DirectionTraits(degree=0, shift_insensitive=True, horizontal=True)
+
+    def without_eps(self) -> Self:
+        """The same rule with the eps of both bases set to zero."""
+        method = without_eps(get_orthogonalizer(self.orthogonalizer))
+        return dataclasses.replace(self, eps=0.0, orthogonalizer=method)
 
     def initial_state(self, weight: Any) -> State:
         """The base's."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from groups import BLOCKS, Block, get_block, parse_action
+from groups import BLOCKS, JOINT_BLOCKS, Block, get_block, parse_action
 from symcheck.probe.contracts import check_contract
 from symcheck.probe.measure import LEAST_FLOOR, VISIBLE, Defect
 from symcheck.probe.names import BUDGETS, CONTRACTS, Budget, Question
@@ -180,7 +180,7 @@ class Judge:
         blank = self._blank(question)
         block = None
         failure: CandidateError | None = None
-        for name in ("matrix", *BLOCKS):
+        for name in ("matrix", *BLOCKS, *JOINT_BLOCKS):
             # A contract is about the implementation: any block that the candidate takes will do, a plain matrix first.
             try:
                 self.nature(get_block(name))
@@ -259,7 +259,7 @@ class Judge:
 
     def _takes_some_block(self) -> bool:
         """Whether the candidate runs at all, if only on stacks of matrices or on vectors of another form."""
-        for block in BLOCKS.values():
+        for block in (*BLOCKS.values(), *JOINT_BLOCKS.values()):
             try:
                 self.nature(block)
             except CandidateError:

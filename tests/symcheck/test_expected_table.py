@@ -62,6 +62,8 @@ TABLE = {
     "adamw/no_decay": COORDINATE_WISE,
     "rmsprop/centered": COORDINATE_WISE,
     "adagrad": COORDINATE_WISE,
+    "ddc_shift": "Perm(rows) x SPerm(cols)",
+    "ddc_shift/muon": "Stab1(rows) x O(cols)",
     "signsgd": COORDINATE_WISE,
     "signum": COORDINATE_WISE,
     "lion": COORDINATE_WISE,
