@@ -35,7 +35,7 @@ def _pad(text: str, width: int) -> str:
     return text + " " * (width - _length(text))
 
 
-class _Page:
+class Page:
     """Words and formulas of a derivation in one script."""
 
     def __init__(self, derivation: Derivation, *, latex: bool) -> None:
@@ -181,7 +181,7 @@ class _Page:
 
 def as_text(derivation: Derivation, width: int) -> str:
     """Unicode text, at most ``width`` columns wide where formulas allow."""
-    page = _Page(derivation, latex=False)
+    page = Page(derivation, latex=False)
     out: list[str] = []
 
     def paragraph(head: str, text: str) -> None:
@@ -216,7 +216,7 @@ def as_text(derivation: Derivation, width: int) -> str:
     return "\n".join(line.replace("\u00a0", " ").rstrip() for line in out).rstrip() + "\n"
 
 
-def _section(page: _Page, section: Section, number: int, width: int) -> list[str]:
+def _section(page: Page, section: Section, number: int, width: int) -> list[str]:
     out = [f"§{number} {section.title}"]
     if section.same_as is not None:
         return [*out, *_wrap(page.repeated(section), width, 6), ""]
@@ -241,7 +241,7 @@ def _section(page: _Page, section: Section, number: int, width: int) -> list[str
     return out
 
 
-def _row(page: _Page, row: Row, columns: tuple[int, int, int], indent: str) -> list[str]:
+def _row(page: Page, row: Row, columns: tuple[int, int, int], indent: str) -> list[str]:
     """The lines of a row: definition, images below each other, and the axioms at the right."""
     left, middle, width = columns
     margin = " " * 6
@@ -280,7 +280,7 @@ def _table(rows: Sequence[tuple[str, str]]) -> list[str]:
 
 def as_latex(derivation: Derivation) -> str:
     """A small document; every row is one line of an ``align*``."""
-    page = _Page(derivation, latex=True)
+    page = Page(derivation, latex=True)
     body = [r"\begin{claim}", page.claim(), r"\end{claim}", ""]
     if derivation.conditions:
         body += [r"\paragraph{Conditions.} " + _plain("; ".join(derivation.conditions)) + ".", ""]
@@ -314,7 +314,7 @@ def together(documents: Sequence[str]) -> str:
     return documents[0].partition(BEGIN)[0] + BEGIN + "\\clearpage".join(bodies) + END + "\n"
 
 
-def _latex_items(page: _Page, items: Sequence[Row | Repetition]) -> list[str]:
+def _latex_items(page: Page, items: Sequence[Row | Repetition]) -> list[str]:
     out: list[str] = []
     rows: list[str] = []
 
@@ -337,7 +337,7 @@ def _latex_items(page: _Page, items: Sequence[Row | Repetition]) -> list[str]:
     return out
 
 
-def _latex_row(page: _Page, row: Row) -> str:
+def _latex_row(page: Page, row: Row) -> str:
     left = page.printer.show(row.left)
     right = rf"\text{{{_plain(row.right)}}}" if isinstance(row.right, str) else page.printer.show(row.right)
     images = ",\\ ".join(
