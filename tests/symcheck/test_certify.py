@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import symcheck
-from groups import BLOCKS
+from groups import BLOCKS, JOINT_BLOCKS
 from symcheck import builtin, registry, testing
 from symcheck.errors import UsageError
 from symcheck.probe.names import CONTRACTS
@@ -258,7 +258,7 @@ def test_every_optimizer_of_torch_has_been_analysed() -> None:
 def test_every_claim_has_a_question_and_every_refusal_a_reason() -> None:
     from symcheck.probe.names import plan
 
-    questions = {(question.block, question.property) for question in plan(tuple(BLOCKS))}
+    questions = {(question.block, question.property) for question in plan((*BLOCKS, *JOINT_BLOCKS))}
     for target in builtin.builtin_targets():
         assert target.claim is not None
         assert set(target.claim.expectations) <= questions
