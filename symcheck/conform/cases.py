@@ -106,10 +106,19 @@ def _drawable(shape: Shape) -> Shape:
 
 
 def plan(
-    subjects: Sequence[Subject], shapes: Sequence[Shape], dtypes: Sequence[str], budget: Budget, steps: int, seed: int
+    subjects: Sequence[Subject],
+    shapes: Sequence[Shape],
+    dtypes: Sequence[str],
+    budget: Budget,
+    asked: int | None,
+    seed: int,
 ) -> list[Case]:
-    """The cases of one comparison, simplest first: the first that parts is the one that a user wants to see."""
+    """The cases of one comparison, simplest first: the first that parts is the one that a user wants to see.
+
+    Every run has the steps that were ``asked`` for; else those of the budget, and one run goes past warm-ups.
+    """
     default, *configured = subjects
+    steps = asked or budget.steps
     small = sorted(shapes, key=math.prod)
     main = [shape for shape in shapes if len(shape) == 2][:3] or list(shapes)[:1]
     cases = [Case(default, ORDINARY, (shape,), steps, seed=seed) for shape in shapes]
@@ -119,7 +128,8 @@ def plan(
             cases += [Case(default, stratum, (shape,), steps, seed=seed) for shape in chosen]
     cases.append(Case(default, ORDINARY, (main[0],) * 2, steps, seed=seed))
     cases.append(Case(default, "constant", (main[0],), steps, keep=True, seed=seed))
-    cases.append(Case(default, ORDINARY, (main[-1],), budget.long, seed=seed))
+    if asked is None:
+        cases.append(Case(default, ORDINARY, (main[-1],), budget.long, seed=seed))
     for subject in configured:
         cases += [Case(subject, s, (shape,), steps, seed=seed) for shape in main[:2] for s in _CONFIGURED_STRATA]
     for dtype in dtypes:

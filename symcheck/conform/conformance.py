@@ -203,9 +203,7 @@ class _Comparison:
             rows=mapped.rows,
             unmapped=mapped.unmapped,
             states=tuple(matches),
-            worst_states=_worst_states(
-                [run for run in exact if not known_reason(self.name, self.rule, run.case)], matches
-            ),
+            worst_states=_worst_states([run for run in exact if not run.case.subject.label], matches),
             cases=len(runs),
             refused={text: tuple(where) for text, where in self.refused.items()},
             precision=tuple(self._precision(runs)),
@@ -300,8 +298,7 @@ class _Comparison:
     # -- running -----------------------------------------------------------------------------------------------------
 
     def _run(self, subjects: Sequence[Subject]) -> list[Run]:
-        steps = self.options.steps or self.budget.steps
-        cases = plan(subjects, self.shapes, self.options.dtypes, self.budget, steps, self.options.seed)
+        cases = plan(subjects, self.shapes, self.options.dtypes, self.budget, self.options.steps, self.options.seed)
         runs = []
         for case in cases:
             outcome = run_case(case, noise_runs=NOISE_RUNS)
@@ -362,7 +359,9 @@ class _Comparison:
 
     def _diagnosis(self, parting: Sequence[Run], runs: Sequence[Run], matches: Sequence[Match]) -> Diagnosis:
         chosen = _spread(parting, 8)
-        conforming = [run for run in runs if run not in parting and not run.case.native]
+        # A fault of one code path is none of the others: only runs of the same configurations have to go on conforming.
+        where = {_configuration(run.case) for run in parting}
+        conforming = [run for run in runs if run not in parting and _configuration(run.case) in where]
         fresh = []
         for run in _spread(parting, 2):
             case = dataclasses.replace(run.case, seed=run.case.seed + 1)

@@ -59,21 +59,14 @@ def diagnose(
         {s.text: s for rule in dict.fromkeys(r.case.subject.rule for r in parting) for s in suspects_for(rule)}.values()
     )
     trial = _Trial(parting, [*conforming, *fresh], len(fresh), matches, noise_runs)
-    partial: dict[int, list[Suspect]] = {}
-    found = []
-    for suspect in suspects:
-        which = trial.explained((suspect,))
-        if len(which) == len(parting):
-            explanation = trial.explanation((suspect,))
-            if explanation is not None:
-                found.append(((suspect,), explanation))
-        for number in which:
-            partial.setdefault(number, []).append(suspect)
+    alone = [(suspect,) for suspect in suspects if trial.explains_all((suspect,))]
+    found = [(one, explanation) for one in alone if (explanation := trial.explanation(one)) is not None]
     if found:
         return Diagnosis(_merged(found, trial), len(suspects), 0)
+    partial = [suspect for suspect in suspects if trial.explains_some((suspect,))]
     pairs = 0
     deadline = time.monotonic() + seconds
-    for pair in _pairs(suspects, [s for group in partial.values() for s in group]):
+    for pair in _pairs(suspects, partial):
         if time.monotonic() > deadline or (found and sum(s.weight for s in pair) > _weight(found[0][0])):
             break
         pairs += 1
@@ -90,9 +83,8 @@ def _weight(suspects: Iterable[Suspect]) -> int:
 
 def _pairs(suspects: Sequence[Suspect], partial: Sequence[Suspect]) -> Iterable[tuple[Suspect, ...]]:
     """Pairs of different families: those that each explain a part of the cases, then one of them with any, then all."""
-    known = list({suspect.text: suspect for suspect in partial}.values())
     seen: set[tuple[str, str]] = set()
-    sources = (itertools.combinations(known, 2), itertools.product(known, suspects))
+    sources = (itertools.combinations(partial, 2), itertools.product(partial, suspects))
     everything = sorted(itertools.combinations([s for s in suspects if s.weight < 3], 2), key=_weight)
     for first, second in itertools.chain(*sources, everything):
         key = (min(first.text, second.text), max(first.text, second.text))
@@ -113,9 +105,9 @@ class _Trial:
         self.fresh = fresh
         self.noise_runs = noise_runs
 
-    def explained(self, suspects: Sequence[Suspect]) -> list[int]:
-        """The numbers of the parting runs that the suspects explain."""
-        return [number for number, run in enumerate(self.parting) if self._after(suspects, run) is not None]
+    def explains_some(self, suspects: Sequence[Suspect]) -> bool:
+        """Whether they explain one of the parting runs."""
+        return any(self._after(suspects, run) is not None for run in self.parting)
 
     def explains_all(self, suspects: Sequence[Suspect]) -> bool:
         """Whether they explain every parting run; stops at the first that they do not."""
@@ -152,15 +144,17 @@ class _Trial:
                 return None
             if compare_with_before and not share and not self._states_follow(run, path):
                 return None
-            floors = suspect_floors(oracle, run, path, self.noise_runs)
+            # The units of the reference serve the suspect as well, but where it is conditioned worse.
+            exact = rough
+            if not all(each.units <= run.limit for each in rough):
+                exact = displacement_differences(run, path, suspect_floors(oracle, run, path, self.noise_runs))
         except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError):
             return None  # the change makes no sense for this rule, or for this shape
-        exact = displacement_differences(run, path, floors)
         most = worst(exact)
         if most is None or not most.units <= run.limit:
             return None
         # Where the change only makes everything a matter of rounding it explains nothing.
-        told = [each for each in exact if each.determined and each.size > 0.0]
+        told = [each for each in exact if each.determined and (each.size > 0.0 or each.absolute == 0.0)]
         return most.units if told else None
 
     def _states_follow(self, run: Run, path: Path) -> bool:

@@ -13,9 +13,11 @@ from typing import Any
 import torch
 
 from reference.rule import Rule, State
+from reference.rules.adafactor import Adafactor
 from reference.rules.adam import Adam
 from reference.rules.adaptive import AdaGrad, RMSprop
 from reference.rules.row_norm import RowNorm
+from reference.rules.sgd import SGD
 from reference.rules.sign import Lion
 from reference.transforms.center import center
 from reference.transforms.layout import orient, unorient
@@ -52,6 +54,10 @@ def suspects(rule: Rule) -> Iterator[Suspect]:
         yield from _adaptive(_row_direction)
     elif isinstance(rule, Lion):
         yield from _lion()
+    elif isinstance(rule, SGD) and rule.momentum:
+        yield from _sgd()
+    elif isinstance(rule, Adafactor):
+        yield from _adafactor()
 
 
 def reread(direction: Callable[[Any, State, torch.Tensor], torch.Tensor]) -> Callable[[Step], Step]:
@@ -211,3 +217,117 @@ def _averaged_squares(inner: Step) -> Step:
         return -rule.lr * divide_or_zero(used, square.sqrt() + rule.eps), new
 
     return step
+
+
+# -- SGD ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SGDFormula:
+    """Momentum SGD: ``b = mu b + gain g`` and a step along ``b``, or ``look g + mu b`` with Nesterov.
+
+    ``averaged`` makes the gain ``1 - mu`` and ``damp_first`` applies it to the first gradient too; ``old`` steps along
+    the buffer of before; ``rate_inside`` keeps the learning rate in the buffer.
+    """
+
+    averaged: bool = False
+    damp_first: bool = False
+    damp_look: bool = False
+    old: bool = False
+    rate_inside: bool = False
+
+    def __call__(self, inner: Step) -> Step:
+        """The step in place of ``inner``."""
+
+        def step(
+            rule: Any, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+        ) -> tuple[torch.Tensor, State]:
+            mu, count = rule.momentum, state["step"]
+            used = grad + rule.decay_rate * weight if rule.decay_rate else grad
+            used = rule.lr * used if self.rate_inside else used
+            gain = 1 - mu if self.averaged else 1 - rule.dampening
+            gain = gain if count or self.damp_first else 1.0
+            buffer = mu * state["momentum"] + gain * used
+            along = state["momentum"] if self.old else buffer
+            if rule.nesterov:
+                along = (1 - mu if self.damp_look else 1.0) * used + mu * along
+            rate = 1.0 if self.rate_inside else rule.lr
+            return -rate * along, {"step": count + 1, "momentum": buffer}
+
+        return step
+
+
+def _sgd() -> Iterator[Suspect]:
+    def formula(text: str, family: str, weight: int = 1, **changes: bool) -> Suspect:
+        return around(family, text, SGDFormula(**changes), weight)
+
+    average = "momentum is a moving average, m = mu m + (1 - mu) g, not a heavy ball"
+    yield formula(average, "momentum", averaged=True, damp_first=True, damp_look=True)
+    yield formula(f"{average}, but for the look-ahead", "momentum", 2, averaged=True, damp_first=True)
+    yield formula("the gradient is damped by 1 - momentum", "dampening", averaged=True)
+    yield formula("the first gradient is damped too", "dampening", damp_first=True)
+    yield formula("the look-ahead damps the gradient: (1 - mu) g + mu b", "nesterov", damp_look=True)
+    yield formula("the step uses the momentum of before this gradient", "momentum", old=True)
+    yield formula("the learning rate is inside the momentum buffer", "momentum", rate_inside=True)
+
+
+# -- Adafactor ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AdafactorFormula:
+    """How Adafactor's step is read off its averages: without its clipping, its relative size, the bound of the rate; or
+    with norms over the whole of a stack."""
+
+    clip: bool = True
+    relative: bool = True
+    bounded: bool = True
+    whole: bool = False
+    root: bool = True
+
+    def __call__(self, inner: Step) -> Step:
+        """The step in place of ``inner``."""
+
+        def step(
+            rule: Any, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+        ) -> tuple[torch.Tensor, State]:
+            _, new = inner(rule, grad, state, weight, shape)
+            eps = torch.finfo(grad.dtype).eps if rule.eps[0] is None else rule.eps[0]
+            if "square" in new:
+                variance = new["square"]
+            else:
+                rows, columns = new["row_square"], new["column_square"]
+                variance = divide_or_zero(rows * columns, rows.mean(-2, keepdim=True).clamp(min=eps))
+            variance = variance.clamp(min=eps * eps)
+            update = grad / (variance.sqrt() if self.root else variance)
+            if self.clip:
+                update = update / (self._rms(update) / rule.d).clamp(min=1.0)
+            rate = min(rule.lr, new["step"] ** -0.5) if self.bounded else rule.lr
+            size = self._rms(weight).clamp(min=rule.eps[1]) if self.relative else 1.0
+            return -rate * size * update - rule.lr * rule.decay_rate * weight, new
+
+        return step
+
+    def _rms(self, x: torch.Tensor) -> torch.Tensor:
+        """The root mean square of every matrix, or of everything."""
+        if self.whole or x.ndim < 2:
+            return x.square().mean().sqrt()
+        return x.square().mean((-2, -1), keepdim=True).sqrt()
+
+
+def _adafactor() -> Iterator[Suspect]:
+    def formula(text: str, family: str, weight: int = 1, **changes: bool) -> Suspect:
+        return around(family, text, AdafactorFormula(**changes), weight)
+
+    yield formula("the update is not clipped by its root mean square", "clipping", clip=False)
+    yield formula("the step is not scaled by the size of the weights", "relative step", relative=False)
+    yield formula("the learning rate is not bounded by 1/sqrt(t)", "relative step", bounded=False)
+    yield formula("the learning rate is neither bounded nor relative", "relative step", bounded=False, relative=False)
+    yield formula("the root of the second moment is missing", "moments", 2, root=False)
+    yield Suspect(
+        "layout",
+        "norms are those of the whole tensor, not of every matrix of it",
+        lambda oracle: dataclasses.replace(
+            oracle, step=AdafactorFormula(whole=True)(oracle.step), view=lambda shape: shape
+        ),
+    )

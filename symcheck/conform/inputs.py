@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from reference.orthogonalizers import NewtonSchulz, get_orthogonalizer
 from reference.rule import Rule, State
-from reference.transforms.normalize import divide_or_zero
+from reference.transforms.normalize import divide_or_zero, floored
 from symcheck.conform.oracle import Shape, Step
 from symcheck.conform.suspect import Suspect, around
 
@@ -50,9 +51,6 @@ def _momentum(rule: Rule) -> Iterator[Suspect]:
     is_average = getattr(rule, "accumulation", "ema") == "ema" and rule.name != "sgd"
     if is_average and not hasattr(rule, "accumulation"):
         yield around("momentum", "momentum is a heavy ball, b = mu b + g, not a moving average", _scaled(1 / (1 - mu)))
-    if not is_average and not hasattr(rule, "accumulation"):
-        text = "momentum is a moving average, m = mu m + (1 - mu) g, not a heavy ball"
-        yield around("momentum", text, _scaled(1 - mu))
     if is_average:
         yield around("momentum", "the moving average starts with the first gradient, not with zero", _starts_full)
         yield around("momentum", "the moving average is corrected for its zero start", _corrected)
@@ -65,12 +63,10 @@ def _momentum(rule: Rule) -> Iterator[Suspect]:
         )
         yield around("nesterov", "the look-ahead adds the whole gradient: g + mu m", look(lambda mu: (1.0, mu)))
         yield around("nesterov", "the look-ahead damps the gradient: (1 - mu) g + mu b", look(lambda mu: (1 - mu, mu)))
-    yield around("momentum", "the step uses the momentum of before this gradient", _late)
+    if rule.name != "sgd":
+        yield around("momentum", "the step uses the momentum of before this gradient", _late)
     text = "the momentum buffer is normalised in place by what follows (an alias is written)"
     yield around("momentum", text, _normalised_in_place)
-    if rule.name == "sgd":
-        yield around("momentum", "the learning rate is inside the momentum buffer", _rate_inside)
-        yield around("dampening", "the first gradient is damped too", _damped_first, 2)
 
 
 def _scaled(factor: float) -> Callable[[Step], Step]:
@@ -126,18 +122,20 @@ def _ahead(inner: Step) -> Step:
     return step
 
 
-def _look_ahead(weights: Callable[[float], tuple[float, float]]) -> Callable[[Step], Step]:
-    """A step along ``a g + b m`` with the new buffer ``m``: a rule without look-ahead is fed what gives just that."""
+def _look_ahead(weights: Callable[[float], tuple[float, float]], *, old: bool = False) -> Callable[[Step], Step]:
+    """A step along ``a g + b m`` with the new buffer ``m``, or the ``old`` one: a rule without look-ahead is fed what
+    gives just that."""
 
     def wrap(inner: Step) -> Step:
         def step(
             rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
         ) -> tuple[torch.Tensor, State]:
-            plain = dataclasses.replace(rule, nesterov=False)  # type: ignore[call-arg]
-            _, new = inner(plain, grad, state, weight, shape)
-            a, b = weights(rule.momentum)  # type: ignore[attr-defined]
-            gain = 1 - rule.momentum if getattr(rule, "accumulation", "") == "ema" else 1.0  # type: ignore[attr-defined]
-            wanted = a * grad + b * new["momentum"]
+            _, new = inner(rule, grad, state, weight, shape)
+            plain = dataclasses.replace(rule, nesterov=False) if hasattr(rule, "nesterov") else rule  # type: ignore[call-arg]
+            mu = rule.momentum  # type: ignore[attr-defined]
+            a, b = weights(mu)
+            gain = 1 - mu if getattr(rule, "accumulation", "ema") == "ema" else 1.0
+            wanted = a * grad + b * (state if old else new)["momentum"]
             none = {**new, "momentum": torch.zeros_like(grad)}
             displacement, _ = inner(plain, wanted / gain, none, weight, shape)
             return displacement, new
@@ -148,44 +146,37 @@ def _look_ahead(weights: Callable[[float], tuple[float, float]]) -> Callable[[St
 
 
 def _late(inner: Step) -> Step:
+    """The old buffer, with its look-ahead if there is one."""
+
     def step(
         rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
     ) -> tuple[torch.Tensor, State]:
-        _, new = inner(rule, grad, state, weight, shape)
-        before = {**state, "momentum": state["momentum"] / rule.momentum}  # type: ignore[attr-defined]
-        displacement, _ = inner(rule, torch.zeros_like(grad), before, weight, shape)
-        return displacement, new
+        average = getattr(rule, "accumulation", "ema") == "ema"
+
+        def weights(mu: float) -> tuple[float, float]:
+            if not getattr(rule, "nesterov", False):
+                return 0.0, 1.0
+            return (1 - mu if average else 1.0), mu
+
+        return _look_ahead(weights, old=True)(inner)(rule, grad, state, weight, shape)
 
     return step
 
 
 def _normalised_in_place(inner: Step) -> Step:
+    """What follows if the orthogonalisation writes to its argument: without look-ahead that is the buffer itself."""
+
     def step(
         rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
     ) -> tuple[torch.Tensor, State]:
         displacement, new = inner(rule, grad, state, weight, shape)
+        if getattr(rule, "nesterov", False):
+            return displacement, new
+        method = get_orthogonalizer(getattr(rule, "orthogonalizer", "exact"))
         norm = torch.linalg.vector_norm(new["momentum"], dim=(-2, -1), keepdim=True)
+        if isinstance(method, NewtonSchulz):
+            norm = floored(method.margin * norm, method.eps, method.floor)
         return displacement, {**new, "momentum": divide_or_zero(new["momentum"], norm)}
-
-    return step
-
-
-def _rate_inside(inner: Step) -> Step:
-    def step(
-        rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
-    ) -> tuple[torch.Tensor, State]:
-        unit = dataclasses.replace(rule, lr=1.0)
-        return inner(unit, rule.lr * grad, state, rule.lr * weight, shape)
-
-    return step
-
-
-def _damped_first(inner: Step) -> Step:
-    def step(
-        rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
-    ) -> tuple[torch.Tensor, State]:
-        started = {**state, "step": max(1, state.get("step", 1))}
-        return inner(rule, grad, started, weight, shape)
 
     return step
 

@@ -24,6 +24,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from reference.rule import State
@@ -144,10 +145,9 @@ def difference(
     apart = (got - expected).abs()
     apart = torch.where((got == expected) | (got.isnan() & expected.isnan()), torch.zeros_like(apart), apart)
     apart = torch.nan_to_num(apart, nan=math.inf, posinf=math.inf)
-    flat = int(apart.argmax()) if apart.numel() else 0
-    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(flat), apart.shape)) if apart.ndim else ()
     if not apart.numel():
         return Difference(step, tensor, parameter, (), 0.0, 0.0, 0.0, 0.0, 0.0)
+    index = tuple(int(i) for i in np.unravel_index(int(apart.argmax()), tuple(apart.shape)))
     return Difference(
         step,
         tensor,
@@ -162,4 +162,7 @@ def difference(
 
 
 def _apart(first: torch.Tensor, second: torch.Tensor) -> float:
-    return difference(first, second, 0.0, step=0, tensor="", parameter=0).absolute
+    apart = (first - second).abs_()
+    if not apart.isfinite().all():
+        return difference(first, second, 0.0, step=0, tensor="", parameter=0).absolute
+    return float(apart.max()) if apart.numel() else 0.0

@@ -122,10 +122,6 @@ def _values(rule: Rule) -> Iterator[Suspect]:
             for other in FRACTIONS:
                 if other not in (value, 1 - value):
                     yield hyper(name, f"{name} is {other:g}, not {value:g}", 3, **{name: other})
-    if isinstance(rule, Rule) and isinstance(getattr(rule, "momentum", None), float) and hasattr(rule, "dampening"):
-        damped = typing.cast("typing.Any", rule)
-        if damped.momentum and damped.dampening != damped.momentum:
-            yield hyper("dampening", "the gradient is damped by 1 - momentum", 1, dampening=damped.momentum)
     betas = getattr(rule, "betas", None)
     if betas is not None:
         yield hyper("betas", "the two betas are swapped", 1, betas=(betas[1], betas[0]))
