@@ -69,14 +69,14 @@ def test_fused_sgd_that_does_not_move_is_found_and_known() -> None:
 @pytest.mark.skipif(_fused_moves(), reason="this torch has mended pytorch #191763")
 def test_a_defect_is_known_of_its_own_target_only() -> None:
     (one,) = resolve_one(torch.optim.SGD, {})
-    found = compare(one, "sgd", Options(shapes=((6, 4),), steps=2, dtypes=("bfloat16",)))
+    found = compare(one, "sgd", Options(shapes=((8, 8),), steps=2, dtypes=("bfloat16",)))
     assert found.verdict == "conforms"  # the same class under the same name
 
     class Mine(torch.optim.SGD):
         """Somebody's subclass."""
 
     (mine,) = resolve_one(Mine, {})
-    found = compare(mine, "sgd", Options(shapes=((6, 4),), steps=2, dtypes=("bfloat16",)))
+    found = compare(mine, "sgd", Options(shapes=((8, 8),), steps=2, dtypes=("bfloat16",)))
     assert found.verdict == "departs"
     assert found.departure is not None
     assert found.departure.configurations == ("fused=True, bfloat16",)
