@@ -70,6 +70,7 @@ def gain(schedule: Sequence[Quintic], sigma: np.ndarray, cols: int) -> float:
     minus = _divided_difference(f[:, None] - f[None, :], s - t, _derivative(schedule, (s + t) / 2))
     plus = _divided_difference(f[:, None] + f[None, :], s + t, _derivative(schedule, 0 * s * t))
     leaving = _divided_difference(f, sigma, _derivative(schedule, 0 * sigma))
+    np.fill_diagonal(plus, np.diag(minus))  # which is all symmetric
     squares = (minus**2 + plus**2).sum() / 2 + (cols - len(sigma)) * (leaving**2).sum()
     return float((squares / (len(sigma) * cols)) ** 0.5)
 

@@ -94,7 +94,7 @@ def uses_gram_form(method: FastNewtonSchulz, rows: int, cols: int) -> bool:
         return False
     used = arithmetic(method.precision)
     unit = max(used.unit, used.product_unit)
-    steepest = max((_slope(segment) for segment in segments(method.schedule, method.gram_restarts)), default=1.0)
+    steepest = max([1.0, *(_slope(segment) for segment in segments(method.schedule, method.gram_restarts))])
     return steepest**2 * unit < 1 and gram_flops(rows, cols, method.schedule, method.gram_restarts) < polynomial_flops(
         rows, cols, method.schedule
     )

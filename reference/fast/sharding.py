@@ -5,7 +5,8 @@ A rule couples the entries of a weight along some of its axes: `coupled_axes`. T
 - **local**: no sharded axis is coupled. Every rank steps its own shard and nothing is communicated. Coordinate-wise
   rules always, row normalisation with sharded rows, everything with sharded experts.
 - **reducing**: sums are all that crosses the shards (`reduces`). The rule runs on ``DTensor`` stacks, and what is
-  communicated are its sums: the squared norms of rows whose columns are sharded, the column means of centring.
+  communicated are its sums: the squared norms of rows whose columns are sharded, the column means of centring (of
+  shards of equal size; ``DTensor`` gathers uneven ones for a mean).
 - **dealt**: everything else, in particular every polar factor. The stack ``(k, m, n)``, sharded along ``m`` or ``n``,
   is redistributed to be sharded along ``k``: every rank gets ``k / ranks`` whole matrices, steps them, and their
   displacements go back. Each entry travels once to its matrix and once back, for the gradient and for every state
@@ -17,12 +18,14 @@ which is always right.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor
+from torch.overrides import TorchFunctionMode
 
 from reference.fast.step import advance, reads_weight, stacked
 from reference.optimizers import COMPUTE_DTYPE, as_matrices, gradient_of, initial_state
@@ -87,7 +90,8 @@ def fresh_state(rule: Rule, parameter: DTensor) -> dict[str, Any]:
         _matrix_axis(place, parameter.ndim)
     whole = torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.to_local().device)
     return {
-        key: distribute_tensor(value, parameter.device_mesh, _placements_of(value, parameter), src_data_rank=None)
+        # From the first rank to all others, which may have drawn other random numbers.
+        key: distribute_tensor(value, parameter.device_mesh, _placements_of(value, parameter))
         if isinstance(value, Tensor)
         else value
         for key, value in initial_state(rule, whole, whole.device).items()
@@ -119,7 +123,8 @@ def advance_shards(
     enter, leave = _passage(how, grad)
     gradient = -enter(grad) if maximize else enter(grad)
     entered = {key: enter(value) if isinstance(value, DTensor) else value for key, value in state.items()}
-    step, factor, new = advance(rule, gradient, entered, None if weight is None else enter(weight))
+    with _CompleteSums() if how == "reducing" else contextlib.nullcontext():
+        step, factor, new = advance(rule, gradient, entered, None if weight is None else enter(weight))
     left = {key: leave(value, state[key]) if isinstance(value, Tensor) else value for key, value in new.items()}
     return leave(step, grad), factor, left
 
@@ -162,6 +167,22 @@ def _passage(how: Way, grad: DTensor) -> tuple[Enter, Leave]:
         return _redistributed(whole, like.placements).to_local()
 
     return (lambda stack: _redistributed(stack, dealt).to_local()), leave
+
+
+class _CompleteSums(TorchFunctionMode):
+    """Inside, a sum over a sharded axis is completed as soon as it is formed.
+
+    Left to itself ``DTensor`` may keep the shares and gather what they are subtracted from, a whole matrix.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, DTensor) and any(isinstance(place, Partial) for place in result.placements):
+            complete = [Replicate() if isinstance(place, Partial) else place for place in result.placements]
+            return result.redistribute(placements=complete)
+        return result
 
 
 def _redistributed(stack: Tensor, placements: Sequence[Placement]) -> DTensor:
