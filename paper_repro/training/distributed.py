@@ -6,9 +6,9 @@ parameter has one owner, which alone keeps its state and steps it, and sends the
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -61,8 +61,7 @@ class Team:
             dist.barrier()
 
 
-@contextmanager
-def team(device: str | None = None) -> Iterator[Team]:
+def team(device: str | None = None) -> Team:
     """The team that torchrun's environment describes, on ``device`` (``cpu`` or ``cuda``; None: a GPU if there is one).
 
     Raises ValueError if ``cuda`` is asked for and there is none.
@@ -79,16 +78,11 @@ def team(device: str | None = None) -> Iterator[Team]:
     if where.type == "cuda":
         torch.cuda.set_device(where)
     if size == 1:
-        yield Team(0, 1, where)
-        return
-    started = not dist.is_initialized()
-    if started:
+        return Team(0, 1, where)
+    if not dist.is_initialized():  # once per process: many runs may follow each other
         dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
-    try:
-        yield Team(dist.get_rank(), dist.get_world_size(), where)
-    finally:
-        if started:
-            dist.destroy_process_group()
+        atexit.register(dist.destroy_process_group)
+    return Team(dist.get_rank(), dist.get_world_size(), where)
 
 
 def owners(optimizer: LayerwiseOptimizer, size: int) -> dict[str, int]:

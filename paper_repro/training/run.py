@@ -124,7 +124,8 @@ def run_one(
     root = data_root(data)
     manifest = read_manifest(root / preset.data)
     identity = run_id(spec, manifest.hash)
-    with team(device) as processes, arithmetic(spec.precision, processes.device) as forward:
+    processes = team(device)
+    with arithmetic(spec.precision, processes.device) as forward:
         path = results / f"{identity}.json"
         done = processes.agree(read_record(path) if path.exists() else None)
         if done is not None:
