@@ -23,6 +23,7 @@ from paper_repro.report.method_section import (
     symmetry_section,
 )
 from paper_repro.report.models_section import compute_section, model_sections, tuning_section
+from paper_repro.report.smoke_section import smoke_section
 
 DEPARTURES = "departures.json"
 BENCHMARK = "benchmark.json"
@@ -80,7 +81,7 @@ def build(runs: Runs, judged: Sequence[Claim], found: Mapping[str, Any]) -> Docu
     devices = joined(str(record.device["name"]) for record in records)
     smoke = scale == "smoke"
     sections: Iterable[Section | None] = (
-        None if smoke else claims_section(scale, devices, verdicts(runs, judged)),
+        smoke_section(records) if smoke else claims_section(scale, devices, verdicts(runs, judged)),
         provenance_section(runs),
         *model_sections(runs),
         tuning_section(runs),

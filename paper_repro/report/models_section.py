@@ -185,8 +185,7 @@ def compute_section(runs: Runs) -> Section:
                 "Cost",
                 ("preset", "configuration", "device", "runs", "tokens/s", "ms per step", "peak GiB", "device time"),
                 tuple(rows),
-                note="Steps and tokens per second are medians without evaluation; device time includes it. Peak memory "
-                "is measured on GPUs only.",
+                note="Medians over runs, evaluation included. Peak memory is measured on GPUs only.",
             ),
         ),
     )
