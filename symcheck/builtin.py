@@ -19,8 +19,8 @@ from symcheck.result import Verdict
 from symcheck.target import Factory, Target, locate_in_module
 
 if TYPE_CHECKING:
-    from groups import Action
-    from reference import Traits
+    from groups import Action, Block
+    from reference import JointRule, Traits
 
 PROVED = Expectation(Verdict.PROVED)
 SUPPORTED = Expectation(Verdict.SUPPORTED)
@@ -259,13 +259,25 @@ def joint_target(name: str, settings: Mapping[str, object]) -> Target:
         return reference.joint.optimizers.OPTIMIZERS[name]
 
     group = parse_action(rule.symmetry)
-    blocks = tuple(each.name for each in JOINT_BLOCKS.values() if each.action.tensors == rule.tensors)
+    blocks = tuple(name for name, block in JOINT_BLOCKS.items() if _is_for(rule, block))
     expectations = {(ALL, contract): SUPPORTED for contract in KEPT_CONTRACTS}
     for block in blocks:
         why = f"its group {group} does not contain the block's"
         held = JOINT_BLOCKS[block].action <= group
         expectations[block, "equivariance"] = SUPPORTED if held else Expectation(Verdict.REFUTED, why)
     return Target(f"rule:{name}", locate, settings, Claim(expectations=expectations), blocks or None)
+
+
+def _is_for(rule: JointRule, block: Block) -> bool:
+    """Whether a joint rule takes the tensors of a block."""
+    if block.action.tensors != rule.tensors:
+        return False
+    try:
+        for shapes in block.shapes:
+            rule.check_shapes(shapes)
+    except ValueError:
+        return False
+    return True
 
 
 _SWIGLU = "gate: 1; up: D(rows); down: D*(cols) where D = Scale"

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from groups import Action, ExpertAction, ProductAction, Wreath, parse_action
-from groups.orthogonal import O
+from groups import Action, Copies, ExpertAction, Factor, O, Perm, ProductAction, Wreath, parse_action
+from groups.group import Group
+from groups.images import image_group
 from symcheck.kernel.__main__ import BUNDLE
 from symcheck.probe.arithmetic import Arithmetic
 from symcheck.probe.names import Budget
@@ -344,17 +345,45 @@ def _extent(shapes: Shapes) -> tuple[int, Shapes]:
 
 
 def _wider(action: Action) -> tuple[Action, ...]:
-    """Actions to prove instead, widest first: they contain this one, and do not split an axis into heads."""
+    """Actions to prove instead, widest first: they contain this one, and are easier to say in laws."""
     inner = action.block if isinstance(action, ExpertAction) else action
-    if not isinstance(inner, ProductAction) or not any(isinstance(group, Wreath) for _, group in inner.variables):
+    if not isinstance(inner, ProductAction) or not inner.is_orthogonal:
         return (action,)
-    variables = tuple((name, O if isinstance(group, Wreath) else group) for name, group in inner.variables)
-    if any(isinstance(group, Wreath) and not group.is_orthogonal for _, group in inner.variables):
-        return (action,)
-    if any(factor.image for factors in inner.factors for factor in factors):
-        return (action,)
-    whole: Action = ProductAction(inner.tensors, variables, inner.factors, inner.shifts)
-    return (whole.over_experts() if isinstance(action, ExpertAction) else whole, action)
+    wider = [found for found in (_without_heads(inner), _untied(inner)) if found is not None]
+    return (*(found.over_experts() if isinstance(action, ExpertAction) else found for found in wider), action)
+
+
+def _without_heads(action: ProductAction) -> Action | None:
+    """All rotations of the axes that are cut into heads, where no other tensor moves by an image of them."""
+    cut = any(isinstance(group, Wreath) for _, group in action.variables)
+    if not cut or any(factor.image for factors in action.factors for factor in factors):
+        return None
+    variables = tuple((name, O if isinstance(group, Wreath) else group) for name, group in action.variables)
+    return ProductAction(action.tensors, variables, action.factors, action.shifts)
+
+
+def _untied(action: ProductAction) -> Action | None:
+    """Every tensor moved by an element of its own, and heads in any order, if that makes an action that laws describe
+    out of one that they do not: images of variables, copies, heads that keep their places."""
+    groups = dict(action.variables)
+    plain = not any(factor.image for factors in action.factors for factor in factors)
+    if plain and all(_permuted(group) == group for group in groups.values()):
+        return None
+    variables, rows = [], []
+    for tensor, factors in zip(action.tensors, action.factors, strict=True):
+        own = [(f"{tensor}.{f.axis}", _permuted(image_group(groups[f.variable], f.image)), f) for f in factors]
+        variables += [(name, group) for name, group, _ in own]
+        rows.append(tuple(Factor(name, f.axis, f.dual) for name, _, f in own))
+    return ProductAction(action.tensors, tuple(variables), tuple(rows), action.shifts)
+
+
+def _permuted(group: Group) -> Group:
+    """A family that contains ``group``, with its heads and copies in any order and moved independently."""
+    blocks, inner = 1, group
+    while isinstance(inner, (Wreath, Copies)):
+        blocks *= inner.blocks if isinstance(inner, Wreath) else inner.copies
+        inner = inner.inner
+    return group if blocks == 1 else Wreath(inner, Perm, blocks)
 
 
 def _finite(trace: Trace) -> bool:
