@@ -22,7 +22,7 @@ from reference.rule import (
     require_nonnegative,
     zeros_like,
 )
-from reference.transforms.arrays import copied
+from reference.transforms.arrays import copied, symmetrize
 from reference.transforms.gram_root import left_gram, right_gram
 from reference.transforms.momentum import ema
 from reference.transforms.normalize import divide_or_zero
@@ -127,8 +127,8 @@ class SOAP(GradientRule):
         step = state["step"]
         if step == 0:
             bases = {f"{side}_basis": _eigenvectors(gram) for side, gram in grams.items()}
-            # Times zero, so that a NaN in the gradient is not hidden.
-            return 0 * grad, {"step": 1, "momentum": 0 * grad, "square": 0 * grad, **grams, **bases}
+            moments = {"momentum": zeros_like(grad), "square": zeros_like(grad)}
+            return zeros_like(grad), {"step": 1, **moments, **grams, **bases}
         beta1, beta2 = self.betas
         projected = _turn(grad, state, back=False)
         momentum = ema(state["momentum"], projected, beta1)
@@ -159,9 +159,8 @@ def _turn(x: Any, state: State, *, back: bool) -> Any:
 
 def _eigenvectors(gram: Any) -> Any:
     """Eigenvectors as columns, largest eigenvalue first."""
-    xp = array_namespace(gram)
-    _, vectors = xp.linalg.eigh(gram)
-    return xp.flip(vectors, axis=-1)
+    _, vectors = array_namespace(gram).linalg.eigh(-symmetrize(gram))  # eigh sorts by rising eigenvalue
+    return vectors
 
 
 def _refreshed(state: State) -> State:

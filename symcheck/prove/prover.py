@@ -236,7 +236,7 @@ class _Search:
                 where = program.lines[leak].where
                 raise NoProof(f"{describe(law)} leaves torch and may decide anything ({where})")
         found: dict[str, int] = {}
-        rename: dict[str, str] = {}
+        rename = self._renamed(edge, inference)
         for name, number in program.outputs.items():
             place, law = inference.out.place[number], inference.law(number)
             if name.startswith("weight:"):
@@ -248,12 +248,6 @@ class _Search:
                 if goal is None:
                     found[name] = place
                     continue
-                mapping = {}
-                for a, b in zip(law.axes, goal.axes, strict=False):
-                    if len(a) > 1 and len(b) > 1 and b[1] in target.gauges and a[1] not in self.claim.variables:
-                        mapping[b[1]] = a[1]
-                for gauge in {b[1] for b in goal.axes if len(b) > 1 and b[1] in target.gauges}:
-                    rename.setdefault(gauge, mapping.get(gauge, gauge))
                 goal = _map_gauges(goal, rename)
             try:
                 found[name] = self._as(inference, place, law, goal)
@@ -268,6 +262,25 @@ class _Search:
             "leaks": sorted({inference.out.place[leak] for leak in program.leaks}),
             "rename": {key: value for key, value in rename.items() if value in inference.context.variables},
         }
+
+    def _renamed(self, edge: Edge, inference: Inference) -> dict[str, str]:
+        """The gauges of a step by their names at its target, read off any state tensor that moves by them: one that is
+        still zero has the law of the target and shows nothing.
+        """
+        target = self.nodes[edge.target]
+        rename: dict[str, str] = {}
+        unknown: set[str] = set()
+        for name, number in edge.program.outputs.items():
+            law, goal = inference.law(number), target.laws.get(name)
+            if not isinstance(goal, Law):
+                continue
+            gauges = {b[1] for b in goal.axes if len(b) > 1 and b[1] in target.gauges}
+            if isinstance(law, Law):
+                for a, b in zip(law.axes, goal.axes, strict=False):
+                    if len(a) > 1 and len(b) > 1 and b[1] in gauges and a[1] not in self.claim.variables:
+                        rename.setdefault(b[1], a[1])
+            unknown |= gauges
+        return {**{gauge: gauge for gauge in unknown}, **rename}
 
     @staticmethod
     def _as(inference: Inference, place: int, law: Law, goal: Law) -> int:
