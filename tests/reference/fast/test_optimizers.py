@@ -30,6 +30,7 @@ STEPS = 3
 DOUBLE = 2.0**-53
 SINGLE = 2.0**-24
 
+every_rule = pytest.mark.parametrize("rule", [get_rule(name) for name in RULES], ids=RULES.keys())
 every_variant = pytest.mark.parametrize("rule", VARIANTS.values(), ids=VARIANTS.keys())
 
 
@@ -208,7 +209,7 @@ def storage(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-@every_variant
+@every_rule
 def test_a_skipped_parameter_keeps_its_weight_and_state(rule: Rule) -> None:
     """States lie in stacks; stepping some of their blocks must not touch the others."""
     params = parameters(shape_for(rule))
@@ -245,7 +246,7 @@ def test_states_are_read_in_place_and_do_not_pile_up(monkeypatch: pytest.MonkeyP
 # Options -----------------------------------------------------------------------------------------------------------
 
 
-@every_variant
+@every_rule
 def test_the_size_of_stacks_does_not_matter(rule: Rule) -> None:
     together, apart = parameters(shape_for(rule)), parameters(shape_for(rule))
     take_steps(make(rule, together, precision="float64"), together)
@@ -294,7 +295,7 @@ def test_half_precision_parameters_are_rounded_once(dtype: torch.dtype, name: st
 # Checkpoints, copies, the layerwise optimizer ----------------------------------------------------------------------
 
 
-@every_variant
+@every_rule
 def test_checkpoints_are_those_of_the_reference(rule: Rule) -> None:
     plain, quick = parameters(shape_for(rule)), parameters(shape_for(rule))
     reference, candidate = make(rule, plain), make(rule, quick, precision="float64")
@@ -308,7 +309,7 @@ def test_checkpoints_are_those_of_the_reference(rule: Rule) -> None:
     assert largest_difference(plain, quick) <= allowed(rule, DOUBLE)
 
 
-@every_variant
+@every_rule
 def test_resuming_gives_the_same_bits(rule: Rule) -> None:
     whole, resumed = parameters(shape_for(rule), torch.float32), parameters(shape_for(rule), torch.float32)
     uninterrupted, first = make(rule, whole, precision="bfloat16"), make(rule, resumed, precision="bfloat16")
