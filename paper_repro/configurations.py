@@ -8,7 +8,8 @@ A name is ``<vocabulary>-<units>`` for a dense model and ``<vocabulary>-<units>-
 
 ``row-muon-left`` is row normalisation for the vocabulary, Muon for the experts, the centred left-spectral rule for the
 router. Attention is head-wise Muon, and gains, biases and sinks AdamW, as in the paper. Any rule of `reference` may
-stand in a place by its own name (``adamw-lion``). A single name steps every matrix by that rule (``adamw``, ``muon``).
+stand in a place by its own name (``adamw-lion``); ``muon`` among the units is the paper's, with Polar Express. A single
+name steps every matrix by that rule (``adamw``, ``lion``).
 
 Behind ``+`` come departures, for ablations: ``uncentred`` leaves the shared shift in the head's and router's updates,
 ``decayed`` gives embedding, head and router the weight decay of the other roles.
@@ -131,6 +132,8 @@ class Configuration:
         decay = preset.decay.get(rate_role, 0.0)
         if "decayed" in self.departures and role in _UNDECAYED:
             decay = preset.decay.get("attention", 0.0)
+        if name == "scion":
+            decay = 0.0  # its constrained steps shrink the weight already, and it refuses decay
         rate = rates[rate_role] if rate_role in rates else preset.rate(rate_role, choice, self.name.partition("+")[0])
         hyper = {key: value for key, value in hyper.items() if key in fields}
         return get_rule(name, lr=rate, weight_decay=decay, **hyper)
