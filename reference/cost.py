@@ -6,6 +6,7 @@ sizes determine a polynomial, which further sizes have to confirm.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -150,19 +151,27 @@ def fit(values: Iterable[tuple[tuple[int, int], int]]) -> Polynomial:
     Raises:
         ValueError: there is none; more values than the ten coefficients must be given for that to say something.
     """
-    points = list(values)
-    matrix = sympy.Matrix([[m**i * n**j for i, j in MONOMIALS] for (m, n), _ in points])
-    try:
-        solution = (matrix.T * matrix).LUsolve(matrix.T * sympy.Matrix([value for _, value in points]))
-    except ValueError as error:
-        raise ValueError(f"the sizes do not determine a cubic polynomial: {error}") from None
-    if matrix * solution != sympy.Matrix([value for _, value in points]):
+    sizes, counted = zip(*values, strict=True)
+    matrix, inverse = _interpolation(sizes)
+    wanted = sympy.Matrix(counted)
+    solution = inverse * wanted
+    if matrix * solution != wanted:
         raise ValueError("the counts are no cubic polynomial of the sizes")
     return {
         powers: Fraction(int(value.p), int(value.q))
         for powers, value in zip(MONOMIALS, solution, strict=True)
         if value != 0
     }
+
+
+@functools.cache
+def _interpolation(sizes: tuple[tuple[int, int], ...]) -> tuple[Any, Any]:
+    """The matrix of monomials at these sizes, and its left inverse, exactly."""
+    matrix = sympy.Matrix([[m**i * n**j for i, j in MONOMIALS] for m, n in sizes])
+    gram = matrix.T * matrix
+    if gram.rank() < len(MONOMIALS):
+        raise ValueError(f"{len(sizes)} sizes do not determine a cubic polynomial")
+    return matrix, gram.LUsolve(matrix.T)
 
 
 def evaluate(polynomial: Polynomial, m: int, n: int) -> Fraction:

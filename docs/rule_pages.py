@@ -1,0 +1,266 @@
+"""Writes one page per reference rule and an index: ``python docs/rule_pages.py [--plots] [--all | RULE ...]``.
+
+Everything on a page comes from the rule: its docstring, declarations and defaults; certificates and counterexamples;
+the formula and the cost, from the operations that it runs. What is found by running is kept in
+``docs/rules/rules.json``, and found anew for the rules that are named, for all of them with ``--all``, else for those
+that are not there yet: 5 to 15 seconds for each. What is declared is read and all pages are written every time.
+``--plots`` draws the pictures of these rules too (needs matplotlib).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rule_markdown import index_page, rule_page
+
+from groups import get_block, parse_action
+from reference import RULES, Rule, get_rule
+from reference.cost import cost
+from reference.optimizers import OPTIMIZERS
+from reference.variants import VARIANTS
+from symcheck.decide import decide
+from symcheck.probe.names import BUDGETS, Question
+from symcheck.prove.derivation import explain
+from symcheck.prove.errors import NoProof
+from symcheck.prove.recipe import recipe
+from symcheck.prove.workshop import Workshop
+from symcheck.result import Result, Verdict
+from symcheck.target import Candidate
+
+HERE = Path(__file__).parent / "rules"
+DATA = HERE / "rules.json"
+Facts = dict[str, Any]
+
+ABOVE: Mapping[str, tuple[str, ...]] = {
+    "Perm(": ("SPerm(", "Stab1("),
+    "SPerm(": ("O(",),
+    "Stab1(": ("O(",),
+    "O(rows)": ("GL(rows)",),
+    "O(cols)": ("GL(cols)",),
+    "O(entries)": ("GL(rows)", "GL(cols)"),
+}
+"""The next larger families of an axis."""
+BELOW = ("SPerm(rows) x SPerm(cols)", "Perm(rows) x Perm(cols)", "1")
+"""Groups whose certificate serves to read off the formula where the rule's own has none."""
+SHIFTS = ("shift_equivariance", "shift_quotient", "shift_insensitivity", "horizontality")
+SIZES = (22, 26)
+"""Of the weight whose state is described."""
+
+
+# What a rule declares ----------------------------------------------------------------------------------------------
+
+
+def declared(name: str) -> Facts:
+    """What can be read off a rule without running it on data."""
+    rule = get_rule(name)
+    return {
+        "name": name,
+        "class": type(rule).__name__,
+        "doc": inspect.getdoc(type(rule)) or "",
+        "source": rule.source,
+        "min_ndim": rule.min_ndim,
+        "decay": rule.decay,
+        "symmetry": rule.symmetry,
+        "joint_symmetry": rule.joint_symmetry,
+        "side_conditions": list(rule.side_conditions),
+        "traits": dataclasses.asdict(rule.traits),
+        "gauges": dict(rule.gauges),
+        "state": list(_state(rule)),
+        "defaults": {field.name: _shown(getattr(rule, field.name)) for field in dataclasses.fields(rule)},
+        "variants": [_variant(rule, key, VARIANTS[key]) for key in VARIANTS if key.startswith(f"{name}/")],
+    }
+
+
+def _state(rule: Rule) -> Iterator[Facts]:
+    """Every entry of the state, with that of the configurations that keep more than the default one."""
+    seen: set[str] = set()
+    m, n = SIZES
+    names = {m: "m", n: "n"}
+    for each in (rule, *(VARIANTS[key] for key in VARIANTS if key.startswith(f"{rule.name}/"))):
+        weight = torch.zeros((1, m, n) if each.min_ndim == 3 else (m, n), dtype=torch.float64)
+        try:
+            state = each.init(weight)
+        except ValueError:
+            continue  # this configuration is for other shapes
+        for key, value in state.items():
+            if key in seen:
+                continue
+            seen.add(key)
+            action = each.state_actions.get(key)
+            whole = isinstance(value, torch.Tensor)
+            shape = [names.get(size, str(size)) for size in value.shape] if whole else []
+            yield {
+                "name": key,
+                "shape": shape[1:] if each.min_ndim == 3 else shape,
+                "axes": list(action.axes) if whole and action is not None else None,
+                "signed": action.signed if whole and action is not None else True,
+                "default": each is rule,
+            }
+
+
+def _variant(rule: Rule, key: str, variant: Rule) -> Facts:
+    changed = {
+        field.name: _shown(getattr(variant, field.name))
+        for field in dataclasses.fields(variant)
+        if getattr(variant, field.name) != getattr(rule, field.name)
+    }
+    return {"name": key, "options": changed, "symmetry": variant.symmetry, "traits": dataclasses.asdict(variant.traits)}
+
+
+def _shown(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+# What is found out about it ----------------------------------------------------------------------------------------
+
+
+def above(spec: str) -> list[str]:
+    """Every group with one factor of ``spec`` one class larger, and all rotations of the entries above both axes."""
+    larger = []
+    for family, replacements in ABOVE.items():
+        for match in re.finditer(rf"(?<![\w*]){re.escape(family)}(?!experts)", spec):
+            larger += [spec[: match.start()] + new + spec[match.end() :] for new in replacements]
+    return larger + (["O(entries)"] if spec == "O(rows) x O(cols)" else [])
+
+
+def found(name: str) -> tuple[Facts, str]:
+    """Certificates, counterexamples, formula and cost of the default configuration, and the derivation as text."""
+    rule = get_rule(name)
+    block = "experts" if rule.min_ndim == 3 else "matrix"
+    larger = above(rule.symmetry)
+    questions = [Question(block, "equivariance", spec) for spec in (rule.symmetry, *larger)]
+    if block == "matrix":
+        questions += [Question("lm_head", one, "Perm(rows) x O(cols) + Shift(rows)") for one in SHIFTS]
+    own, *others = decide(candidate_of(name), questions, budget="quick", dtypes=(), seed=0)
+    document = own.evidence.certificate
+    facts = {
+        "proof": {"action": rule.symmetry, "block": block, **_answer(own)},
+        "above": [{"action": spec, **_answer(result)} for spec, result in zip(larger, others, strict=False)],
+        "shift": {result.property: _answer(result) for result in others[len(larger) :]},
+        "torch": torch.__version__.partition("+")[0],
+    }
+    written, derivation = traced(name, document if own.verdict is Verdict.PROVED else None)
+    return {**facts, **written}, derivation
+
+
+def candidate_of(name: str) -> Candidate:
+    """The front end of a rule with its own defaults, learning rate included."""
+    return Candidate(f"rule:{name}", {}, lambda params: OPTIMIZERS[name](params))
+
+
+def traced(name: str, document: Any = None) -> tuple[Facts, str]:
+    """Formula and cost, and the derivation as text: what follows from the operations of a rule without any search.
+
+    ``document`` are the certificates of its own group; proved here if they are not given.
+    """
+    rule = get_rule(name)
+    block = get_block("experts" if rule.min_ndim == 3 else "matrix")
+    workshop = Workshop(candidate_of(name), BUDGETS["quick"])
+    derivation, text = None, ""
+    for spec in (rule.symmetry, *BELOW):
+        if document is None:
+            try:
+                document = workshop.prove("equivariance", parse_action(spec), block.shapes).document
+            except NoProof:
+                continue
+        derivation = explain(document["certificates"][0])
+        text = derivation.text() if spec == rule.symmetry else ""
+        break
+    facts = {
+        "formula": dataclasses.asdict(recipe(derivation)) if derivation is not None else None,
+        "cost": [_cost(each) for each in cost(rule)],
+    }
+    # The last paragraph has measured numbers in it.
+    return facts, text.partition("\nBridge. ")[0].rstrip() + "\n" if text else ""
+
+
+def _answer(result: Result) -> Facts:
+    answer: Facts = {"verdict": result.verdict.value, "conditions": list(result.conditions)}
+    document = result.evidence.certificate
+    if result.verdict is Verdict.PROVED and isinstance(document, Mapping):
+        certificates = document["certificates"]
+        answer["lines"] = sum(len(edge["lines"]) for one in certificates for edge in one["edges"])
+        answer["certificates"] = len(certificates)
+    if result.verdict not in (Verdict.PROVED, Verdict.REFUTED):
+        answer["reason"] = result.reason
+    return answer
+
+
+def _cost(each: Any) -> Facts:
+    def terms(polynomial: Mapping[tuple[int, int], Any]) -> list[list[Any]]:
+        return [[str(value), *powers] for powers, value in sorted(polynomial.items(), reverse=True)]
+
+    return {
+        "regime": each.regime,
+        "multiply_flops": terms(each.multiply_flops),
+        "entry_flops": terms(each.entry_flops),
+        "traffic": terms(each.traffic),
+        "state": terms(each.state),
+        "factorisations": [[*name, times] for name, times in each.factorisations.items()],
+    }
+
+
+# Files -------------------------------------------------------------------------------------------------------------
+
+
+def load() -> dict[str, Facts]:
+    """What was found before, by rule."""
+    return json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
+
+
+def pages(data: Mapping[str, Facts]) -> dict[str, str]:
+    """All pages by file name."""
+    shown = {f"{name}.md": rule_page(facts, picture=picture(name).exists()) for name, facts in data.items()}
+    return {"README.md": index_page(data), **shown}
+
+
+def picture(name: str) -> Path:
+    """Where the plot of a rule is, if it has one."""
+    return HERE / f"{name}.svg"
+
+
+def write(data: Mapping[str, Facts], derivations: Mapping[str, str]) -> None:
+    """Writes everything that is given."""
+    (HERE / "proofs").mkdir(parents=True, exist_ok=True)
+    for name, text in derivations.items():
+        path = HERE / "proofs" / f"{name}.txt"
+        path.write_text(text, encoding="utf-8") if text else path.unlink(missing_ok=True)
+    DATA.write_text(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name, text in pages(data).items():
+        (HERE / name).write_text(text, encoding="utf-8")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Finds out what is asked for and writes all pages."""
+    names = [argument for argument in arguments if not argument.startswith("--")]
+    if unknown := sorted({*names} - {*RULES}) or sorted({*arguments} - {*names} - {"--all", "--plots"}):
+        print(f"unknown rule or option {unknown[0]!r}; known rules: {', '.join(sorted(RULES))}", file=sys.stderr)
+        return 2
+    known = load()
+    data = {name: {**known[name], **declared(name)} for name in sorted(RULES) if name in known}
+    wanted = sorted(RULES) if "--all" in arguments else names or sorted({*RULES} - {*data})
+    for number, name in enumerate(wanted, start=1):
+        started = time.perf_counter()
+        facts, derivation = found(name)
+        data[name] = {**declared(name), **facts}
+        if "--plots" in arguments:
+            from rule_plots import draw
+
+            draw(get_rule(name), picture(name))
+        write(data, {name: derivation})
+        print(f"[{number}/{len(wanted)}] {name}: {facts['proof']['verdict']}, {time.perf_counter() - started:.1f} s")
+    write(data, {})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
