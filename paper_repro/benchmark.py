@@ -1,9 +1,9 @@
 """One training step, split into forward, backward and optimizer, for every optimizer configuration and its rivals.
 
 The rivals are AdamW (fused), torch.optim.Muon on the matrices that it takes with AdamW on the rest, and for one
-configuration the same stack stepping one matrix at a time, and by the fast path of `reference`. All share one model and take turns, round after round, so that
-whatever else the machine does slows all of them down alike; medians over the rounds are reported. Learning rates are
-zero: the arithmetic is the same, and the model stays where it is.
+configuration the same stack stepping one matrix at a time, and by the fast path of `reference`. All share one model and
+take turns, round after round, so that whatever else the machine does slows all of them down alike; medians over the
+rounds are reported. Learning rates are zero: the arithmetic is the same, and the model stays where it is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from paper_repro.training.loss import cross_entropy
 from paper_repro.training.model import arithmetic, initial_model, logits_of
 from paper_repro.training.stack import make_optimizer
 from reference import build_stack
-from reference.fast import Precision
+from reference.fast.precision import Precision
 from reference.stack import LayerwiseOptimizer
 
 SCHEMA = "paper_repro.benchmark/1"
