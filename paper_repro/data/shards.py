@@ -7,6 +7,7 @@ delimiters before and after each document, then zeros. Source: timlautk/equivari
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy.typing as npt
 MAGIC = 20260317
 VERSION = 2
 HEADER_BYTES = 256 * 4
-_DTYPES = {2: np.dtype("<u2"), 4: np.dtype("<u4")}
+_DTYPES: Mapping[int, np.dtype[Any]] = {2: np.dtype("<u2"), 4: np.dtype("<u4")}
 
 Tokens = npt.NDArray[Any]
 """One-dimensional array of uint16 or uint32."""

@@ -39,7 +39,9 @@ class Part:
 class Source(Protocol):
     """A source of text."""
 
-    licence: str
+    @property
+    def licence(self) -> str:
+        """Of the text, for the manifest."""
 
     def parts(self, work: Path) -> Sequence[Part]:
         """All parts, in a fixed order; ``work`` is a folder for what has to be fetched."""

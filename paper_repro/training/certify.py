@@ -11,7 +11,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,7 @@ def _answer(asked: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-PROPERTIES: Sequence[str] = ("equivariance", "horizontality")
+PROPERTIES: tuple[str, ...] = ("equivariance", "horizontality")
 """Equivariance is asked of every block, horizontality of blocks with a shift (LM head, router)."""
 
 

@@ -8,6 +8,7 @@ for bit.
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import warnings
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 
 from paper_repro.training.distributed import DividedOptimizer, Team
 
 _STEP = "step-"
+
+dcp: Any = importlib.import_module("torch.distributed.checkpoint")  # it does not declare what it exports
 
 
 def latest(folder: Path) -> Path | None:

@@ -32,7 +32,8 @@ class Routers:
     @contextmanager
     def recording(self) -> Iterator[list[Tensor]]:
         """A list that fills with the logits ``(tokens, E)`` of each router as the model runs."""
-        self._logits = taken = []
+        taken: list[Tensor] = []
+        self._logits = taken
         try:
             yield taken
         finally:

@@ -144,7 +144,7 @@ def run_one(
             _train(run, folder, identity, stop)
         except _Diverged as error:
             outcome, message = "diverged", str(error)
-        except torch.linalg.LinAlgError as error:  # a decomposition of what is not finite
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # a decomposition of NaN
             outcome, message = "diverged", str(error).splitlines()[0]
         except torch.OutOfMemoryError as error:
             outcome, message = "failed", str(error).splitlines()[0]
@@ -259,7 +259,7 @@ def _step(run: _Run) -> float:
         tokens = run.train.batch(range(start, start + run.per_forward)).to(run.team.device, non_blocking=True)
         with _unsynchronised(run.call, start != pieces[-1]):
             loss, auxiliary = _objective(run, tokens)
-            ((loss + auxiliary) / len(pieces)).backward()
+            torch.autograd.backward((loss + auxiliary) / len(pieces))
         total += loss.detach() / len(pieces)
     run.divided.step()
     return float(run.team.mean(total).item())
