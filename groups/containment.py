@@ -6,8 +6,9 @@ from groups.action import Action, Factor, ProductAction
 from groups.experts import ExpertAction
 from groups.group import Group
 from groups.images import PATTERN, image_group
+from groups.linear import PositiveScale, Scale
 from groups.order import BLOCK_DIAGONAL_CLOSED
-from groups.permutation import Perm
+from groups.permutation import Perm, Sign
 
 
 def is_subaction(small: Action, large: Action) -> bool:
@@ -33,6 +34,7 @@ def _product_in_product(small: ProductAction, large: ProductAction) -> bool:
     """
     if any(a and not b for a, b in zip(small.shifts, large.shifts, strict=True)):
         return False
+    small = _spread(small, large)
     places: dict[str, list[tuple[int, Factor]]] = {name: [] for name in large.variable_names}
     for index, factors in enumerate(large.factors):
         for factor in factors:
@@ -41,6 +43,28 @@ def _product_in_product(small: ProductAction, large: ProductAction) -> bool:
         if "entries" not in axes and not {factor.axis for factor in small.factors[index]} <= axes:
             return False
     return all(_follows(small, large.groups[name], uses) for name, uses in places.items())
+
+
+def _spread(small: ProductAction, large: ProductAction) -> ProductAction:
+    """``small``, or an action that contains it: a factor on all of a tensor as a diagonal matrix on an axis where
+    ``large`` has such matrices and ``small`` none. Sizes need not fit: what is compared are families."""
+    rows = []
+    for own, others in zip(small.factors, large.factors, strict=True):
+        free = [f.axis for f in others if f.axis in ("rows", "cols") and f.axis not in {g.axis for g in own}]
+        scalars = [f for f in own if f.axis == "all" and not any(g.axis in ("all", "entries") for g in others)]
+        places = [
+            axis
+            for axis in free
+            for f in others
+            if f.axis == axis
+            and scalars
+            and small.groups[scalars[0].variable] <= image_group(large.groups[f.variable], f.image)
+        ]
+        if scalars and places and small.groups[scalars[0].variable] in (Sign, PositiveScale, Scale):
+            moved = Factor(scalars[0].variable, places[0], scalars[0].dual)
+            own = (*(f for f in own if f.axis != "all"), moved)
+        rows.append(own)
+    return ProductAction(small.tensors, small.variables, tuple(rows), small.shifts)
 
 
 def _follows(small: ProductAction, group: Group, uses: list[tuple[int, Factor]]) -> bool:

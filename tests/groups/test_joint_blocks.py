@@ -258,12 +258,14 @@ def test_gradients_are_slopes_of_the_loss(name):
 @pytest.mark.parametrize("block", JOINT_BLOCKS.values(), ids=list(JOINT_BLOCKS))
 def test_shapes_fit_and_grow(block):
     assert get_block(block.name) is block
-    assert not block.centred_gradients and not block.action.shift
+    assert not block.centred_gradients
+    assert not block.action.shift
     for shapes in block.shapes:
         block.action.check(shapes)
         assert len(block.action.exact(shapes)) > 0
     sizes = [sum(math.prod(shape) for shape in shapes) for shapes in block.shapes]
-    assert min(sizes[2:]) >= 2 * 2 and max(sizes) >= 100
+    assert min(sizes[2:]) >= 2 * 2
+    assert max(sizes) >= 100
 
 
 def test_no_name_is_in_both_tables():

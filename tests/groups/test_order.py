@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from groups import BLOCKS, CATALOGUE, FAMILIES, Element, ExpertAction, O, parse_action, parse_group, product_action
+from groups.element import block_diagonal
 from groups.images import copies, image_element
 from groups.rational import Span
 
@@ -177,6 +178,11 @@ JOINT = [
         "a: S(all) x P(rows); b: S*(all) x P(cols) where S = Scale, P = Perm",
         "a: Scale(all) x O(rows); b: Scale(all) x O(cols)",
         "a: GL(entries); b: GL(entries)",
+        "a: S(all); b: S*(all) where S = Scale+",
+        "a: S(all); b: S(all) x O(cols) where S = Sign",
+        "a: O(rows) x S(all); b: S(all) where S = Sign",
+        "a: Scale(rows); b: Scale(rows)",
+        "a: Sign(rows); b: O(rows) x O(cols)",
         "a: |P|(rows); b: P(cols) where P = SPerm",
         "a: |P|(rows); b: P*(cols) where P = Monomial",
         "a: |P|(rows); b: P*(cols) where P = Monomial+",
@@ -233,6 +239,11 @@ def values_for(element, large):
                 size = element.shapes[index][places[factor.axis]] if factor.axis in places else 1
                 matrix = Element.identity(size * copies(factor.image))
                 for own in element.action.factors[index]:
+                    taken = [f.axis for f in element.action.factors[index]]
+                    free = [f for f in factors if f.axis not in taken]
+                    if own.axis == "all" and free[:1] == [factor] and "all" not in [f.axis for f in factors]:
+                        value = element.values[element.action.variable_names.index(own.variable)]
+                        matrix = block_diagonal([value.dual if own.dual != factor.dual else value] * size)
                     if own.axis == factor.axis:
                         value = element.values[element.action.variable_names.index(own.variable)]
                         if own.image != factor.image:
