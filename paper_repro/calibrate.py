@@ -89,6 +89,13 @@ def _scaled(tuning: Tuning, preset: str, optimizer: str, catalogue: Catalogue, f
     return {role: rate * factor for role, rate in rates.items() if role in tuning.roles}
 
 
+def device_of(record: RunRecord) -> str:
+    """What a run ran on, as reports name it: ``CPU (x86_64)``, ``NVIDIA H100``, ``8 x NVIDIA H100``."""
+    name = str(record.device["name"])
+    name = f"CPU ({name})" if record.device["type"] == "cpu" else name
+    return name if record.device["count"] == 1 else f"{record.device['count']} x {name}"
+
+
 @dataclass(frozen=True)
 class Speed:
     """Throughput of one preset and configuration on one device, from finished runs."""
@@ -107,7 +114,7 @@ def speeds(records: Iterable[RunRecord]) -> list[Speed]:
     groups: dict[tuple[str, str, str], list[RunRecord]] = {}
     for record in records:
         if record.throughput.get("seconds_per_step") is not None:
-            key = (record.spec.preset, record.spec.optimizer, str(record.device["name"]))
+            key = (record.spec.preset, record.spec.optimizer, device_of(record))
             groups.setdefault(key, []).append(record)
     return [
         Speed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import traceback
 from collections import Counter
@@ -209,6 +210,9 @@ def _work(
     from paper_repro.training.command import summary
 
     _make_data(scale, data)
+    for path in (results / "checkpoints").glob("*"):
+        if (results / f"{path.name}.json").exists():  # killed between the record and the end of the run
+            shutil.rmtree(path, ignore_errors=True)
     planner = _planner(scale, results, data)
 
     def jobs() -> list[Job]:

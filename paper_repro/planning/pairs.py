@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from paper_repro.calibrate import device_of
 from paper_repro.planning.claims import Contrast
 from paper_repro.planning.metrics import METRICS, final_loss, initial_loss, late_loss
 from paper_repro.planning.runs import Runs
@@ -93,7 +94,7 @@ def _evidence(contrast: Contrast, preset: str, planned: int, pairs: tuple[Pair, 
         notes.append(f"one run diverged in {imputed} of {len(pairs)} seeds, {stand_in}")
     if unread:
         notes.append(f"{unread} of {len(pairs)} pairs have no {metric.title}")
-    devices = {str(record.device["name"]) for pair in pairs for record in (pair.treatment, pair.baseline)}
+    devices = {device_of(record) for pair in pairs for record in (pair.treatment, pair.baseline)}
     if len(devices) > 1:
         notes.append(f"runs from several devices: {', '.join(sorted(devices))}")
     return Evidence(contrast, preset, planned, pairs, tuple(differences), tuple(notes), barred)

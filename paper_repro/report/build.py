@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from paper_repro.calibrate import device_of
+from paper_repro.planning import study as studies
 from paper_repro.planning.claims import Claim, claims
 from paper_repro.planning.plan import make_plan
 from paper_repro.planning.runs import Runs
-from paper_repro.planning.study import SCALES, Catalogue, load_study
+from paper_repro.planning.study import SCALES, Catalogue
 from paper_repro.planning.verdicts import verdicts
 from paper_repro.records import read_records, write_atomically
 from paper_repro.report.claims_section import claims_section
@@ -48,7 +50,7 @@ def write_reports(results: Path, out: Path, catalogue: Catalogue) -> list[Path]:
     for scale in SCALES:
         ours = [record for record in records if record.spec.scale == scale]
         if ours:
-            document = build(Runs.of(load_study(scale), catalogue, ours), claims(), extras(results))
+            document = build(Runs.of(studies.load_study(scale), catalogue, ours), claims(), extras(results))
             written.append(write(document, out / scale))
     if not written:
         raise ValueError(f"no runs in {results}: train some first (python -m paper_repro queue)")
@@ -78,7 +80,7 @@ def build(runs: Runs, judged: Sequence[Claim], found: Mapping[str, Any]) -> Docu
     """The document of one scale. Smoke runs give no verdicts."""
     scale = runs.study.scale
     records = [runs.records[spec] for spec in sorted(runs.records, key=lambda spec: spec.canonical())]
-    devices = joined(str(record.device["name"]) for record in records)
+    devices = joined(device_of(record) for record in records)
     smoke = scale == "smoke"
     sections: Iterable[Section | None] = (
         smoke_section(records) if smoke else claims_section(scale, devices, verdicts(runs, judged)),

@@ -51,8 +51,9 @@ def loss_curves(groups: Mapping[str, Sequence[RunRecord]], title: str) -> Canvas
     last = max((max(record.curves["val_step"], default=0) for each in groups.values() for record in each), default=0)
     late.set_xlim(0.4 * last, last * 1.01)
     _fit_heights(late, 0.4 * last)
-    whole.set_title(title)
+    whole.set_title("all steps")
     late.set_title("the last 60 %")
+    canvas.suptitle(title)
     for axes in (whole, late):
         axes.set_xlabel("optimizer step")
     whole.set_ylabel("validation loss, nats per token")
@@ -77,7 +78,7 @@ def diagnostic_curves(groups: Mapping[str, Sequence[RunRecord]], series: Mapping
 def verdict_intervals(rows: Iterable[tuple[str, float, float, float]], margin: float, title: str) -> Canvas:
     """Mean differences with their intervals: (label, mean, low, high) each; the shaded strip is the equivalence."""
     found = list(rows)
-    canvas, (axes,) = _canvas(1, height=0.9 + 0.32 * len(found))
+    canvas, (axes,) = _canvas(1, width=9.0, height=1.1 + 0.3 * len(found))
     axes.axvspan(-margin, margin, color="0.92", zorder=0)
     axes.axvline(0, color="0.4", linewidth=0.8)
     for place, (_, mean, low, high) in enumerate(found):
@@ -86,18 +87,18 @@ def verdict_intervals(rows: Iterable[tuple[str, float, float, float]], margin: f
         axes.plot([mean], [place], "o", color="C0", markersize=4)
     axes.set_yticks(range(len(found)), [label for label, *_ in found])
     axes.invert_yaxis()
-    axes.set_xlabel("difference of the final validation loss, nats (left: as claimed)")
+    axes.set_xlabel("difference of the final loss, nats (left: lower)")
     axes.set_title(title)
     return canvas
 
 
-def _canvas(panels: int, height: float = 3.2) -> tuple[Canvas, Sequence[Any]]:
+def _canvas(panels: int, *, width: float | None = None, height: float = 3.4) -> tuple[Canvas, Sequence[Any]]:
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with mpl.rc_context(dict(_STYLE)):
-        canvas = Figure(figsize=(max(6.0, 3.6 * panels), height), layout="constrained")
+        canvas = Figure(figsize=(width or max(6.0, 3.6 * panels), height), layout="constrained")
         FigureCanvasAgg(canvas)
         return canvas, list(canvas.subplots(1, panels, squeeze=False)[0])
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from paper_repro.calibrate import device_of
 from paper_repro.planning.plan import Job, remaining_seconds
 from paper_repro.planning.runs import Runs
 from paper_repro.records import CODE_VERSION, RunRecord
@@ -24,8 +25,7 @@ def provenance_section(runs: Runs) -> Section:
     for record in records:
         manifests.setdefault(record.manifest[:16], set()).add(record.spec.preset)
     points = [
-        f"Runs: {len(records)}; device: {joined(str(record.device['name']) for record in records)}; "
-        f"processes: {joined(str(record.device['count']) for record in records)}; "
+        f"Runs: {len(records)}; device: {joined(map(device_of, records))}; "
         f"precision: {joined(record.spec.precision for record in records)}.",
         "Versions: "
         + "; ".join(f"{name} {joined(r.versions[name] for r in records if name in r.versions)}" for name in names),

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
-from paper_repro.calibrate import speeds
+from paper_repro.calibrate import device_of, speeds
 from paper_repro.planning.metrics import final_loss, late_loss
 from paper_repro.planning.runs import Runs
 from paper_repro.records import RunRecord
@@ -58,27 +58,29 @@ def _groups(runs: Runs, preset: str, target_offset: int) -> dict[str, list[RunRe
 def _model_section(runs: Runs, preset: str, target_offset: int, groups: Mapping[str, Sequence[RunRecord]]) -> Section:
     scale, _, name = preset.partition("/")
     records = [record for each in groups.values() for record in each]
-    where = f"{scale}; {joined(str(record.device['name']) for record in records)}"
+    devices = joined(map(device_of, records))
+    where = f"{scale}; {devices}"
     objective = "token after the next" if target_offset == 2 else "next token"
     stem = f"{name}-{'offset2' if target_offset == 2 else 'offset1'}"
     finished = {key: [r for r in each if r.outcome == "finished"] for key, each in groups.items()}
     finished = {key: each for key, each in finished.items() if each}
     caption = f"{where}. {preset}, {objective}; number of seeds in brackets; band: smallest to largest."
+    title = f"{scale}, {devices}: {name}, {objective}"
     shown = []
     if finished:
-        draw = functools.partial(figures.loss_curves, finished, f"{preset} ({objective})")
+        draw = functools.partial(figures.loss_curves, finished, title)
         shown.append(Figure(f"{stem}-loss", f"Loss curves. {caption}", draw))
-    for kind, title, series in (
+    for kind, what, series in (
         ("routers", "Router load and logits", ROUTER_SERIES),
         ("logits", "Growth of the vocabulary logits", LOGIT_SERIES),
     ):
         known = {key: label for key, label in series.items() if any(key in record.diagnostics for record in records)}
         if known:
-            draw = functools.partial(figures.diagnostic_curves, groups, known, f"{preset} ({objective})")
-            shown.append(Figure(f"{stem}-{kind}", f"{title}. {caption}", draw))
+            draw = functools.partial(figures.diagnostic_curves, groups, known, title)
+            shown.append(Figure(f"{stem}-{kind}", f"{what}. {caption}", draw))
     return Section(
         f"{preset}" + (", next token" if target_offset == 1 else ""),
-        paragraphs=(f"Objective: {objective}. Measured on {where.partition('; ')[2]}.",),
+        paragraphs=(f"Objective: {objective}. Measured on {devices}.",),
         tables=(_table(groups),),
         figures=tuple(shown),
     )
@@ -158,7 +160,7 @@ def compute_section(runs: Runs) -> Section:
         members = [
             record
             for record in records
-            if (record.spec.preset, record.spec.optimizer, str(record.device["name"]))
+            if (record.spec.preset, record.spec.optimizer, device_of(record))
             == (speed.preset, speed.optimizer, speed.device)
         ]
         memory = speed.peak_memory_bytes

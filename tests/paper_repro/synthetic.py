@@ -62,7 +62,7 @@ def record(
         spec=spec,
         manifest=manifest,
         code=code,
-        device={"type": "cpu", "name": device, "count": 1},
+        device={"type": "cuda", "name": device, "count": 1},
         versions={"python": "3.11", "torch": "2.13.0", "transformers": "5.23.0", "sources": "0" * 12},
         throughput={"tokens_per_second": 1000.0, "seconds_per_step": 0.5, "peak_memory_bytes": None},
         curves={
