@@ -45,9 +45,7 @@ CONDITIONAL: Mapping[str, Mapping[str, str]] = MappingProxyType(
 """Properties that a rule has under a side condition which some shapes of every block violate: refuted there, why."""
 
 RANDOM: Mapping[str, str] = MappingProxyType(
-    {
-        "dion": "it starts from a random matrix; equivariant in law, and for a fixed draw under rotations of the rows only"
-    }
+    {"dion": "starts from a random matrix: equivariant in law, for a fixed draw under rotations of the rows only"}
 )
 """Rules with a random initial state. What fails for a fixed draw may hold in law, so the search refutes nothing."""
 
@@ -204,8 +202,15 @@ def contains(symmetry: str, block: str) -> bool:
 
 
 def _part(action: Action, tensor: str) -> Action:
-    """What a joint action does to one of its tensors."""
-    return action if len(action.tensors) == 1 else action.restrict(tensor)
+    """What a joint action does to one of its tensors; to the matrices of a stack whose order it changes."""
+    from groups import Perm, ProductAction
+
+    if len(action.tensors) == 1 or not isinstance(action, ProductAction):
+        return action
+    own = action.restrict(tensor)
+    kept = tuple(f for f in own.factors[0] if f.axis != "experts" or not own.groups[f.variable] <= Perm)
+    names = {factor.variable for factor in kept}
+    return ProductAction(own.tensors, tuple(v for v in own.variables if v[0] in names), (kept,), own.shifts)
 
 
 def torch_claim(name: str, settings: Mapping[str, object]) -> Claim | None:
