@@ -35,10 +35,17 @@ def compare(benchmark: Any) -> Compare:
     """``compare(function, {"name": baseline, ...})`` times the function and, in turn with it, every baseline.
 
     The rounds alternate, so that what else the machine does slows both sides down. The median of the ratios, round
-    by round, goes into ``extra_info["ratio"]`` and into the summary.
+    by round, goes into ``extra_info["ratio"]`` and into the summary. ``limits={"name": seconds, ...}`` are times that
+    are known and not measured, such as that of the peak of a device.
     """
 
-    def run(function: Callable[[], object], baselines: Mapping[str, Callable[[], object]], *, rounds: int = 15) -> None:
+    def run(
+        function: Callable[[], object],
+        baselines: Mapping[str, Callable[[], object]],
+        *,
+        rounds: int = 15,
+        limits: Mapping[str, float] | None = None,
+    ) -> None:
         seconds: dict[str, list[float]] = {name: [] for name in baselines}
 
         def time_baselines() -> None:
@@ -56,6 +63,7 @@ def compare(benchmark: Any) -> Compare:
             return
         pairs = {name: zip(benchmark.stats.stats.data, times, strict=True) for name, times in seconds.items()}
         ratios = {name: median(own / other for own, other in pair) for name, pair in pairs.items()}
+        ratios |= {name: median(benchmark.stats.stats.data) / limit for name, limit in (limits or {}).items()}
         benchmark.extra_info["ratio"] = ratios
         _RATIOS[benchmark.name] = ratios
 
