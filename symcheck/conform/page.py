@@ -27,7 +27,7 @@ def text(found: Conformance) -> str:
         lines += ["", *_departure(found, found.departure)]
         if found.diagnosis is not None:
             lines += _causes(found.diagnosis)
-        lines += ["", f"{found.target} departs from rule:{found.rule}: {_headline(found.diagnosis)}"]
+        lines += ["", f"{found.target} departs from rule:{found.rule}: {headline(found.diagnosis)}"]
     elif found.declined:
         lines += ["", f"{found.target}: nothing to compare with rule:{found.rule}: {found.declined}"]
     else:
@@ -43,7 +43,8 @@ def _within(units: float) -> str:
     return f": at most {_number(units)} units" if units else ""
 
 
-def _headline(diagnosis: Diagnosis | None) -> str:
+def headline(diagnosis: Diagnosis | None) -> str:
+    """The cause in a few words."""
     if diagnosis is None or not diagnosis.explanations:
         return "cause unknown"
     first = "; and ".join(diagnosis.explanations[0].texts)

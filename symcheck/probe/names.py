@@ -27,9 +27,16 @@ CONTRACTS: Mapping[str, str] = MappingProxyType(
         "singular_stability": "on singular, tied, centred and ill-scaled inputs low precision keeps its leading digits",
         "checkpoint": "saving and loading state_dict() at any step continues bitwise the same trajectory",
         "backend_agreement": "for-loop, foreach, fused, differentiable and compiled paths agree up to rounding",
+        "gradient_split": "a step on accumulated micro-batch gradients is the step on their sum, to the last bit",
+        "layout": "how a parameter is stored (flattened, by heads, transposed) changes only how its update is stored",
+        "state_conformance": "displacements and state follow the float64 reference of the rule that it implements",
+        "shard_invariance": "a sharded step is the shard of the step; 2 and 4 processes, only when asked for by name",
     }
 )
 """Contracts of an implementation; they are about the candidate as a whole, so their block is ``ALL``."""
+
+ON_REQUEST = frozenset({"shard_invariance"})
+"""Contracts that a survey leaves out because they take seconds: they are asked for by name."""
 
 ALL = "all"
 """The block name of a contract's result."""
@@ -78,7 +85,8 @@ def plan(
     """The questions of one certification, in the order in which they are answered.
 
     Without ``properties``: equivariance on every block, the shift properties on the blocks that have a shift, and every
-    contract. ``action`` replaces the blocks' own actions by a spec string such as ``"O(rows) x O(cols)"``.
+    contract that is not in `ON_REQUEST`. ``action`` replaces the blocks' own actions by a spec string such as
+    ``"O(rows) x O(cols)"``.
 
     Raises:
         ValueError: unknown block or property, unreadable action, or a shift property asked of blocks without a shift.
@@ -96,7 +104,8 @@ def plan(
             for name in PROPERTIES
             if (properties is None or name in properties) and (acting.shift or name not in SHIFT_PROPERTIES)
         )
-    questions.extend(Question(ALL, name, "-") for name in CONTRACTS if properties is None or name in properties)
+    asked = CONTRACTS.keys() - ON_REQUEST if properties is None else properties
+    questions.extend(Question(ALL, name, "-") for name in CONTRACTS if name in asked)
     for name in properties or ():
         if name not in {question.property for question in questions}:
             raise ValueError(

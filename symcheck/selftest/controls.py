@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from symcheck.selftest import implementations
 from symcheck.selftest.optimizer import FromUpdate, State, Update, momentum, newton_schulz, polar, row_norm
 
 
@@ -260,3 +261,23 @@ class _PairedRows(torch.optim.Optimizer):
 
 
 CONTROLS.append(Control("paired_rows", "three tensors move together", "swiglu", "equivariance", _PairedRows))
+CONTROLS += [
+    Control(
+        "counts_in_backward", "a hook on every gradient", "all", "gradient_split", implementations.CountsInBackward
+    ),
+    Control("flattens_convolutions", "a scale by shape", "all", "layout", implementations.FlattensConvolutions),
+    Control(
+        "heavy_row_norm",
+        "its momentum is 20 times the rule's",
+        "all",
+        "state_conformance",
+        implementations.HeavyRowNorm,
+    ),
+    Control(
+        "gathering_newton_schulz",
+        "every process computes all of it",
+        "all",
+        "shard_invariance",
+        implementations.GatheringNewtonSchulz,
+    ),
+]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from symcheck.result import Verdict
+from symcheck.selftest import implementations
 from symcheck.selftest.optimizer import FromUpdate, State, Update, momentum, newton_schulz, polar, row_norm
 
 
@@ -518,5 +519,31 @@ MUTANTS += [
         "swiglu",
         "equivariance",
         lambda p: _PairsGateWithWrongUp(p, _plain),
+    ),
+    Mutant(
+        "orthogonalises_in_backward",
+        "only with accumulated gradients",
+        "all",
+        "gradient_split",
+        implementations.OrthogonalisesInBackward,
+    ),
+    Mutant(
+        "steps_in_backward", "one batch at a time is right", "all", "gradient_split", implementations.StepsInBackward
+    ),
+    Mutant("scales_by_kernel", "square kernels are right", "all", "layout", implementations.ScalesByKernel),
+    Mutant("splits_heads_wrongly", "one head is right", "all", "layout", implementations.SplitsHeadsWrongly),
+    Mutant(
+        "half_corrected_adam",
+        "it trains, faster at first",
+        "all",
+        "state_conformance",
+        implementations.HalfCorrectedAdam,
+    ),
+    Mutant(
+        "shardwise_newton_schulz",
+        "one process is right",
+        "all",
+        "shard_invariance",
+        implementations.ShardwiseNewtonSchulz,
     ),
 ]

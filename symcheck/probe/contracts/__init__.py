@@ -13,10 +13,14 @@ from groups import Block
 from symcheck.probe.contracts.backend_agreement import backend_agreement
 from symcheck.probe.contracts.block_independence import block_independence
 from symcheck.probe.contracts.checkpoint import checkpoint
+from symcheck.probe.contracts.gradient_split import gradient_split
+from symcheck.probe.contracts.layout import layout
 from symcheck.probe.contracts.outcome import Outcome, Setting
 from symcheck.probe.contracts.purity import purity
 from symcheck.probe.contracts.scale_orbit import scale_orbit
+from symcheck.probe.contracts.shard_invariance import shard_invariance
 from symcheck.probe.contracts.singular_stability import singular_stability
+from symcheck.probe.contracts.state_conformance import state_conformance
 from symcheck.probe.names import Budget
 from symcheck.probe.nature import Nature
 from symcheck.probe.trajectory import CandidateLike
@@ -30,6 +34,10 @@ _CHECKS: Mapping[str, Callable[[Setting], Outcome]] = MappingProxyType(
         "singular_stability": singular_stability,
         "checkpoint": checkpoint,
         "backend_agreement": backend_agreement,
+        "gradient_split": gradient_split,
+        "layout": layout,
+        "state_conformance": state_conformance,
+        "shard_invariance": shard_invariance,
     }
 )
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
+from symcheck.probe.contracts.agreement import apart
 from symcheck.probe.contracts.outcome import Outcome, Setting
 from symcheck.probe.measure import LEAST_FLOOR, MARGIN, UNSEEN_MARGIN
 from symcheck.probe.strata import Shapes
-from symcheck.probe.trajectory import Inputs, Tensors, largest, run
+from symcheck.probe.trajectory import Inputs, run
 from symcheck.result import Evidence, Verdict
 
 STEPS = 4
@@ -27,15 +26,15 @@ def block_independence(setting: Setting) -> Outcome:
             other = _scaled(setting.draw("generic", neighbour, STEPS, offset=2), scale)
             alone = run(setting.candidate, ours, setting.nature.arithmetic, seed=setting.seed)
             together = run(setting.candidate, _join(ours, twin, other), setting.nature.arithmetic, seed=setting.seed)
-            apart = _relative(alone, [step[: len(shapes)] for step in together])
-            if apart > threshold:
+            defect = apart(alone, [step[: len(shapes)] for step in together])
+            if defect > threshold:
                 return _refuted(
-                    f"beside other parameters the same gradients give another displacement (by {apart:.2g} of it): the "
-                    "step couples parameters",
-                    apart,
+                    f"beside other parameters the same gradients give another displacement (by {defect:.2g} of it): "
+                    "the step couples parameters",
+                    defect,
                     shapes,
                 )
-            most = max(most, apart)
+            most = max(most, defect)
     return Outcome(
         Verdict.SUPPORTED,
         evidence=Evidence(
@@ -58,17 +57,6 @@ def _join(*several: Inputs) -> Inputs:
         tuple(weight for inputs in several for weight in inputs.weights),
         tuple(tuple(grad for inputs in several for grad in inputs.grads[step]) for step in range(several[0].steps)),
     )
-
-
-def _relative(first: list[Tensors], second: list[Tensors]) -> float:
-    """The largest difference in any step, relative to the displacement of that step."""
-    worst = 0.0
-    for a, b in zip(first, second, strict=True):
-        size = max(largest(a), largest(b))
-        if size > 0:
-            difference = largest([torch.nan_to_num(x - y, nan=float("inf")) for x, y in zip(a, b, strict=True)])
-            worst = max(worst, difference / size)
-    return worst
 
 
 def _refuted(reason: str, defect: float, shapes: Shapes) -> Outcome:
