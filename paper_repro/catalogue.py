@@ -48,12 +48,13 @@ def residual_rotation(model: nn.Module, family: str = "O", *, gains: bool = Fals
     """``W -> W Q^T`` for all that reads the residual stream (and the embedding), ``W -> Q W`` for all that writes it.
 
     Preserves the function for orthogonal ``Q`` if every RMSNorm gain on the stream is a scalar, for sign flips with any
-    gains, and with ``gains=True`` (gains move too) for permutations. Post-norm gains (Gemma 3) count as gains.
+    gains, and with ``gains=True`` (gains move too, by ``|Q|``) for signed permutations. Post-norm gains (Gemma 3) count
+    as gains.
     """
     parts = _whole(model, "Q(cols)", *_RESIDUAL_READERS) + _whole(model, "Q(rows)", "o", "o_bias", "down")
     parts += _whole(model, "Q(cols)", "down_bias")  # of a stack of experts: one bias in each row
     if gains:
-        parts += _whole(model, "Q(rows)", *GAIN_READERS, *POST_GAINS)
+        parts += _whole(model, "|Q|(rows)", *GAIN_READERS, *POST_GAINS)
     return _symmetry(f"residual {family}", parts, f"Q = {family}")
 
 
