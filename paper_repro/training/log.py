@@ -42,7 +42,7 @@ class Jsonl:
 
 
 class TensorBoard:
-    """Scalars for TensorBoard; needs the package ``tensorboard`` (extra ``repro-log``)."""
+    """Scalars for TensorBoard; needs the package ``tensorboard`` (extra ``tensorboard``)."""
 
     def __init__(self, folder: Path) -> None:
         try:

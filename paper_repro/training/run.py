@@ -13,14 +13,17 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+import groups
 import paper_repro
 import reference
+import symcheck
 from paper_repro.data.manifest import Manifest, read_manifest
 from paper_repro.data.stream import Sequences, TokenStream
 from paper_repro.presets import Preset, data_root, load_preset
@@ -342,7 +345,7 @@ def _resume(run: _Run, saved: Path) -> None:
 
 
 def _certified(run: _Run, root: Path) -> dict[str, Any]:
-    return certify_stack(run.divided.optimizer, root / ".certified", _versions()["sources"])
+    return certify_stack(run.divided.optimizer, root / ".certified", _sources(groups, reference, symcheck))
 
 
 def _sinks(run: _Run, results: Path, identity: str, progress: bool, tensorboard: bool) -> list[Sink]:
@@ -396,10 +399,14 @@ def _record(run: _Run, identity: str, manifest: Manifest, outcome: Outcome, mess
 
 def _versions() -> dict[str, str]:
     """Versions of what ran; ``sources`` is a hash of the code of rules and training."""
-    digest = hashlib.sha256()
-    for package in (reference, paper_repro):
-        for path in sorted(Path(str(package.__file__)).parent.rglob("*.py")):
-            digest.update(path.read_bytes())
     names = ("symcheck", "torch", "transformers", "tokenizers", "numpy")
     found = {name: metadata.version(name) for name in names}
-    return {"python": platform.python_version(), **found, "sources": digest.hexdigest()[:16]}
+    return {"python": platform.python_version(), **found, "sources": _sources(reference, paper_repro)}
+
+
+def _sources(*packages: ModuleType) -> str:
+    digest = hashlib.sha256()
+    for package in packages:
+        for path in sorted(Path(str(package.__file__)).parent.rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
