@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,7 +83,8 @@ class Copies(Group):
         return (*(self._alike(g) for g in self.inner.generators(part)), *orders)
 
     def lie_algebra(self, n: int) -> tuple[FloatArray, ...]:
-        return tuple(np.kron(np.eye(self.copies), x) for x in self.inner.lie_algebra(self._part(n)))
+        basis = self.inner.lie_algebra(self._part(n))
+        return tuple(np.asarray(np.kron(np.eye(self.copies), x), dtype=np.float64) for x in basis)
 
     def _exact(self, n: int) -> Iterable[Element]:
         part = self._part(n)
@@ -107,7 +107,7 @@ class Copies(Group):
         if (pattern.sum(axis=0) != 1).any() or (pattern.sum(axis=1) != 1).any():
             return False
         inner = self.common(element)
-        order = Element.from_exact([[Fraction(int(value)) for value in row] for row in pattern])
+        order = Element.from_exact(pattern.astype(int).tolist())
         if not self.top.contains(order):
             return False
         expected = self._alike(inner) @ self._ordered(order, part)

@@ -254,7 +254,8 @@ class RuleOptimizer(RuleBasedOptimizer):
 
 def from_rule(rule: Rule) -> Callable[..., RuleOptimizer]:
     """A factory of optimizers of ``rule``: ``from_rule(rule)(params)``; keywords override its hyper-parameters."""
-    return functools.partial(optimizer_class(type(rule), RuleOptimizer, __name__), **hyper_parameters(rule))
+    front_end: type[RuleOptimizer] = optimizer_class(type(rule), RuleOptimizer, __name__)
+    return functools.partial(front_end, **hyper_parameters(rule))
 
 
 def hyper_parameters(rule: Rule) -> dict[str, Any]:
