@@ -26,18 +26,26 @@ class Execution:
             value keeps them in full float32, whatever torch was told.
         low_precision_state: keep state in the dtype of the parameter, so that bfloat16 parameters have bfloat16
             momentum; it is still computed in float32 and rounded once a step.
-        stack_bytes: parameters of one shape are stepped together in stacks of at most this size (one parameter at
-            least). A step needs a small multiple of it in temporary memory.
+        stack_bytes: the numbers that are worked on at a time. Parameters of one shape are stepped in stacks of at most
+            this size (one parameter at least), and a larger parameter in pieces, if its rule lets it be cut. A step
+            needs a small multiple of it in temporary memory. None: 1 MiB on a CPU, so that intermediate results stay in
+            its caches, and 256 MiB elsewhere.
     """
 
     precision: Precision = "bfloat16"
     low_precision_state: bool = False
-    stack_bytes: int = 2**28
+    stack_bytes: int | None = None
 
     def __post_init__(self) -> None:
         arithmetic(self.precision)
-        if self.stack_bytes < 1:
+        if self.stack_bytes is not None and self.stack_bytes < 1:
             raise ValueError(f"stack_bytes must be positive, got {self.stack_bytes}")
+
+    def bytes_at_a_time(self, device: torch.device) -> int:
+        """``stack_bytes``, or what is usual for the device."""
+        if self.stack_bytes is not None:
+            return self.stack_bytes
+        return 2**20 if device.type == "cpu" else 2**28
 
     def apply(self, rule: Rule) -> Rule:
         """``rule`` with its polynomial method, if it has one, in the precision of this execution."""

@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 from reference.fast import sharding
 from reference.fast.execution import Execution, as_execution
 from reference.fast.precision import Precision
-from reference.fast.step import advance, move, reads_weight, stacked, store
+from reference.fast.step import advance, move, pieces, reads_weight, stacked, store
 from reference.optimizers import (
     COMPUTE_DTYPE,
     RuleBasedOptimizer,
@@ -58,32 +58,53 @@ class FastSteps(RuleBasedOptimizer):
         return [chunk for stack in stacks.values() for chunk in self._chunks(stack)]
 
     def _chunks(self, stack: Sequence[Tensor]) -> list[list[Tensor]]:
-        local = stack[0].to_local() if isinstance(stack[0], DTensor) else stack[0]
-        size = self.execution.stack_bytes // max(1, local.numel() * COMPUTE_DTYPE[local.dtype].itemsize)
-        if isinstance(stack[0], DTensor):  # so that every rank gets as many whole matrices
-            ranks = stack[0].device_mesh.size()
-            size = max(1, size // ranks) * ranks
-        size = max(1, size)
-        return [list(stack[start : start + size]) for start in range(0, len(stack), size)]
+        first = stack[0]
+        count = self.execution.bytes_at_a_time(first.device) // max(1, _bytes(first))
+        if isinstance(first, DTensor):  # so that every rank gets as many whole matrices
+            ranks = first.device_mesh.size()
+            count = max(1, count // ranks) * ranks
+        count = max(1, count)
+        return [list(stack[start : start + count]) for start in range(0, len(stack), count)]
 
     def _step_stack(self, rule: Rule, parameters: Sequence[Tensor], maximize: bool) -> None:
         rule = self.execution.apply(rule)
         states = [self.state[parameter] for parameter in parameters]
-        sharded = isinstance(parameters[0], DTensor)
+        if self.execution.low_precision_state:
+            _cast(states, parameters[0].dtype)
         with self.execution.float32_products():
-            step, factor, new = (sharding.advance_shards if sharded else _advance_tensors)(
-                rule, parameters, states, maximize
-            )
-        dtype = parameters[0].dtype if self.execution.low_precision_state else None
-        if not sharded:
-            move(parameters, step, factor)
-            store(states, new, dtype)
+            if isinstance(parameters[0], DTensor):
+                sharding.step_shards(rule, parameters, states, maximize)
+            else:
+                self._step_pieces(rule, parameters, states, maximize)
+
+    def _step_pieces(
+        self, rule: Rule, parameters: Sequence[Tensor], states: Sequence[dict[str, Any]], maximize: bool
+    ) -> None:
+        """Steps the parameters as a whole, or cut along their first axis if they are large and the rule allows it."""
+        grads = [gradient_of(parameter) for parameter in parameters]
+        size = self.execution.bytes_at_a_time(parameters[0].device)
+        if (
+            len(parameters) > 1
+            or _bytes(parameters[0]) <= size
+            or sharding.couples_first_axis(rule, parameters[0].ndim)
+        ):
+            _step_tensors(rule, parameters, grads, states, maximize)
             return
-        move([parameter.to_local() for parameter in parameters], step, factor)  # type: ignore[attr-defined]
-        local_states = [sharding.local_state(each) for each in states]
-        store(local_states, new, dtype)
-        for state, local in zip(states, local_states, strict=True):
-            sharding.keep(state, local)
+        (parameter,), (grad,), (state,) = parameters, grads, states
+        entries = size // COMPUTE_DTYPE[parameter.dtype].itemsize
+        part = state
+        for rows in pieces(parameter, state, entries):
+            part = {key: value[rows] if isinstance(value, Tensor) else value for key, value in state.items()}
+            _step_tensors(rule, [parameter[rows]], [grad[rows]], [part], maximize)
+        for key in state.keys() - part.keys():
+            del state[key]
+        state.update({key: value for key, value in part.items() if not isinstance(value, Tensor)})
+
+
+def _bytes(parameter: Tensor) -> int:
+    """The size of this rank's part of a parameter in the precision of the computation."""
+    local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+    return local.numel() * COMPUTE_DTYPE[local.dtype].itemsize
 
 
 def _fresh_state(rule: Rule, parameter: Tensor) -> dict[str, Any]:
@@ -92,17 +113,28 @@ def _fresh_state(rule: Rule, parameter: Tensor) -> dict[str, Any]:
     return initial_state(rule, parameter, parameter.device)
 
 
-def _advance_tensors(
-    rule: Rule, parameters: Sequence[Tensor], states: Sequence[Mapping[str, Any]], maximize: bool
-) -> tuple[Tensor, float, dict[str, Any]]:
+def _cast(states: Sequence[dict[str, Any]], dtype: torch.dtype) -> None:
+    for state in states:
+        state.update({key: value.to(dtype) for key, value in state.items() if isinstance(value, Tensor)})
+
+
+def _step_tensors(
+    rule: Rule,
+    parameters: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    states: Sequence[dict[str, Any]],
+    maximize: bool,
+) -> None:
     dtype = COMPUTE_DTYPE[parameters[0].dtype]
-    grad = _matrices([gradient_of(parameter) for parameter in parameters], dtype)
+    grad = _matrices(grads, dtype)
     state = {
         key: _matrices([each[key] for each in states], dtype) if isinstance(value, Tensor) else value
         for key, value in states[0].items()
     }
     weight = _matrices(parameters, dtype) if reads_weight(rule) else None
-    return advance(rule, -grad if maximize else grad, state, weight)
+    step, factor, new = advance(rule, -grad if maximize else grad, state, weight)
+    move(parameters, step, factor)
+    store(states, new)
 
 
 def _matrices(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:

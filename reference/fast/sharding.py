@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor
 from torch.overrides import TorchFunctionMode
 
-from reference.fast.step import advance, reads_weight, stacked
+from reference.fast.step import advance, move, reads_weight, stacked, store
 from reference.optimizers import COMPUTE_DTYPE, as_matrices, gradient_of, initial_state
 from reference.rule import Rule
 from reference.rules.adam import Adam, AdamW
@@ -98,14 +98,29 @@ def fresh_state(rule: Rule, parameter: DTensor) -> dict[str, Any]:
     }
 
 
-def advance_shards(
-    rule: Rule, parameters: Sequence[Tensor], states: Sequence[Mapping[str, Any]], maximize: bool
-) -> tuple[Tensor, float, dict[str, Any]]:
-    """As `reference.fast.step.advance` for sharded parameters: this rank's part of the step and of the new states.
+def couples_first_axis(rule: Rule, ndim: int) -> bool:
+    """Whether entries of a weight with ``ndim`` axes influence each other along the first."""
+    return ndim == 0 or {1: -1, 3: -3}.get(ndim, -2) in coupled_axes(rule)
+
+
+def step_shards(rule: Rule, parameters: Sequence[Tensor], states: Sequence[dict[str, Any]], maximize: bool) -> None:
+    """One step of sharded parameters of one shape and placement.
 
     Collective: every rank of the mesh must come here with the same parameters. Gradients that are not sharded like
     their parameter, unreduced ones included, are redistributed first.
     """
+    step, factor, new = _advance(rule, parameters, states, maximize)
+    move([parameter.to_local() for parameter in parameters], step, factor)  # type: ignore[attr-defined]
+    local_states = [_local_state(each) for each in states]
+    store(local_states, new)
+    for state, local in zip(states, local_states, strict=True):
+        _keep(state, local)
+
+
+def _advance(
+    rule: Rule, parameters: Sequence[Tensor], states: Sequence[Mapping[str, Any]], maximize: bool
+) -> tuple[Tensor, float, dict[str, Any]]:
+    """As `reference.fast.step.advance`: this rank's part of the step and of the new states."""
     first = parameters[0]
     assert isinstance(first, DTensor)
     dtype = COMPUTE_DTYPE[first.dtype]
@@ -129,12 +144,12 @@ def advance_shards(
     return leave(step, grad), factor, left
 
 
-def local_state(state: dict[str, Any]) -> dict[str, Any]:
+def _local_state(state: dict[str, Any]) -> dict[str, Any]:
     """This rank's part of a state, sharing memory with it."""
     return {key: value.to_local() if isinstance(value, DTensor) else value for key, value in state.items()}
 
 
-def keep(state: dict[str, Any], local: Mapping[str, Any]) -> None:
+def _keep(state: dict[str, Any], local: Mapping[str, Any]) -> None:
     """Makes ``local`` this rank's part of ``state``."""
     for key in state.keys() - local.keys():
         del state[key]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -59,15 +59,15 @@ def _in_a_row(tensors: Sequence[Tensor]) -> bool:
     )
 
 
-def store(states: Sequence[dict[str, Any]], new: Mapping[str, Any], dtype: torch.dtype | None) -> None:
-    """Makes block ``i`` of every stack in ``new`` the state of parameter ``i``, cast to ``dtype`` if there is one.
+def store(states: Sequence[dict[str, Any]], new: Mapping[str, Any]) -> None:
+    """Makes block ``i`` of every stack in ``new`` the state of parameter ``i``, in the dtype that it had.
 
     The old tensors are dropped, or overwritten where they are part of something larger: a block of a stack of which
     other blocks stay in use would keep all of it in memory.
     """
     for key, value in new.items():
         if isinstance(value, Tensor):
-            _store_stack(states, key, value if dtype is None else value.to(dtype))
+            _store_stack(states, key, value)
         else:
             for each in states:
                 each[key] = value
@@ -78,8 +78,10 @@ def store(states: Sequence[dict[str, Any]], new: Mapping[str, Any], dtype: torch
 
 def _store_stack(states: Sequence[dict[str, Any]], key: str, stack: Tensor) -> None:
     old = [each[key] for each in states]
+    shared = _share_memory_with_others(old)
+    stack = stack if shared else stack.to(old[0].dtype)
     blocks = [block.reshape(each.shape) for block, each in zip(stack.unbind(), old, strict=True)]
-    if all(each.dtype == stack.dtype for each in old) and _share_memory_with_others(old):
+    if shared:
         torch._foreach_copy_(old, blocks)
         return
     for each, block in zip(states, blocks, strict=True):
@@ -95,3 +97,18 @@ def move(parameters: Sequence[Tensor], step: Tensor, factor: float) -> None:
     """Adds ``factor`` times block ``i`` of ``step`` to parameter ``i``: one rounding to the dtype of the parameter."""
     blocks = [block.reshape(each.shape) for block, each in zip(step.unbind(), parameters, strict=True)]
     torch._foreach_add_(list(parameters), blocks, alpha=factor)
+
+
+def pieces(tensor: Tensor, state: Mapping[str, Any], size: int) -> Iterator[slice]:
+    """Cuts of the first axis of a tensor into pieces of at most ``size`` entries (one index at least).
+
+    A single one if part of the state does not have that axis.
+    """
+    length = tensor.shape[0]
+    arrays = [value for value in state.values() if isinstance(value, Tensor)]
+    if any(value.ndim != tensor.ndim or value.shape[0] != length for value in arrays):
+        yield slice(0, length)
+        return
+    rows = max(1, size * length // tensor.numel())
+    for start in range(0, length, rows):
+        yield slice(start, start + rows)
