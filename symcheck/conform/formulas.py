@@ -19,6 +19,7 @@ from reference.rules.adaptive import AdaGrad, RMSprop
 from reference.rules.row_norm import RowNorm
 from reference.rules.sgd import SGD
 from reference.rules.sign import Lion
+from reference.rules.soap import SOAP
 from reference.transforms.center import center
 from reference.transforms.layout import orient, unorient
 from reference.transforms.normalize import divide_or_zero
@@ -58,6 +59,11 @@ def suspects(rule: Rule) -> Iterator[Suspect]:
         yield from _sgd()
     elif isinstance(rule, Adafactor):
         yield from _adafactor()
+    elif isinstance(rule, SOAP):
+        text = "the first moment keeps its coordinates when the eigenbasis changes (a stale basis)"
+        yield around("basis", text, _stale_basis(flipped=False))
+        # A stale moment sees the signs of eigenvectors, which the rule does not: those of the authors' code too.
+        yield around("basis", f"{text}, with eigenvectors by eigh(G) in reverse", _stale_basis(flipped=True))
 
 
 def reread(direction: Callable[[Any, State, torch.Tensor], torch.Tensor]) -> Callable[[Step], Step]:
@@ -331,3 +337,28 @@ def _adafactor() -> Iterator[Suspect]:
             oracle, step=AdafactorFormula(whole=True)(oracle.step), view=lambda shape: shape
         ),
     )
+
+
+# -- SOAP --------------------------------------------------------------------------------------------------------------
+
+
+def _stale_basis(*, flipped: bool) -> Callable[[Step], Step]:
+    def wrap(inner: Step) -> Step:
+        def step(
+            rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+        ) -> tuple[torch.Tensor, State]:
+            displacement, new = inner(rule, grad, state, weight, shape)
+            sides = [side for side in ("left", "right") if side in new]
+            if state["step"] == 0:
+                first = {f"{side}_basis": torch.linalg.eigh(new[side])[1].flip(-1) for side in sides}
+                return displacement, ({**new, **first} if flipped else new)
+            momentum = new["momentum"]
+            if "left" in sides:
+                momentum = state["left_basis"].mT @ (new["left_basis"] @ momentum)
+            if "right" in sides:
+                momentum = (momentum @ new["right_basis"].mT) @ state["right_basis"]
+            return displacement, {**new, "momentum": momentum}
+
+        return step
+
+    return wrap

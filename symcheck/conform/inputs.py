@@ -216,6 +216,8 @@ def _decay(rule: Rule) -> Iterator[Suspect]:
         "weights decay after the update, not before",
         lambda rule, d, w, shape: d - rule.lr * rule.decay_rate * (w + d),
     )
+    if rule.name == "soap":  # the one rule here that decays after the update
+        yield around("decay", "weights decay before the update, not after", _decayed_first)
     yield after(
         "weight decay is not multiplied by the learning rate", lambda rule, d, w, shape: d - rule.decay_rate * w
     )
@@ -234,13 +236,25 @@ def _decay(rule: Rule) -> Iterator[Suspect]:
             )
 
 
+def _decayed_first(inner: Step) -> Step:
+    def step(
+        rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
+    ) -> tuple[torch.Tensor, State]:
+        displacement, new = inner(rule, grad, state, weight, shape)
+        bare, _ = _undecayed(inner, rule, grad, state, weight, shape)
+        return displacement + rule.lr * rule.decay_rate * bare, new
+
+    return step
+
+
 def _undecayed(
     inner: Step, rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
 ) -> tuple[torch.Tensor, State]:
-    """The rule's step with its own decay taken out again; it still sees the weights, which may set its size."""
-    if rule.decay == "coupled":
-        return inner(rule, grad - rule.decay_rate * weight, state, weight, shape)
+    """The rule's step without its decay; it still sees the weights, which may set its size."""
+    if rule.weight_decay:
+        return inner(dataclasses.replace(rule, weight_decay=0.0), grad, state, weight, shape)
     displacement, new = inner(rule, grad, state, weight, shape)
+    # A rule that decays without being asked to (Scion's constrained steps) does so at its own rate.
     return displacement + rule.lr * rule.decay_rate * weight, new
 
 
@@ -316,8 +330,10 @@ def _resized(text: str, factor: Callable[[Rule, Shape, Shape], float], weight: i
             rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
         ) -> tuple[torch.Tensor, State]:
             displacement, new = inner(rule, grad, state, weight, shape)
-            decay = rule.lr * rule.decay_rate * weight if rule.decay == "decoupled" and rule.decay_rate else 0.0
-            return factor(rule, shape, tuple(weight.shape)) * (displacement + decay) - decay, new
+            bare = displacement
+            if rule.decay == "decoupled" and rule.decay_rate:
+                bare, _ = _undecayed(inner, rule, grad, state, weight, shape)
+            return factor(rule, shape, tuple(weight.shape)) * bare + (displacement - bare), new
 
         return step
 

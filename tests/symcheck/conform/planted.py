@@ -227,6 +227,43 @@ class Adafactor(_Optimizer):
         weight.sub_(relative * update)
 
 
+class SOAP(_Optimizer):
+    def __init__(self, params, lr=3e-3, betas=(0.95, 0.95), eps=1e-8, frequency=10, weight_decay=0.01) -> None:
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "frequency": frequency, "weight_decay": weight_decay}
+        super().__init__(params, defaults)
+
+    def move(self, weight: Tensor, grad: Tensor, state: State, group: dict[str, Any]) -> None:
+        (beta1, beta2), lr = group["betas"], group["lr"]
+        if not state:
+            state.update(t=0, exp_avg=torch.zeros_like(grad), exp_avg_sq=torch.zeros_like(grad))
+            state["L"], state["R"] = (1 - beta2) * grad @ grad.mT, (1 - beta2) * grad.mT @ grad
+            state["QL"], state["QR"] = (torch.linalg.eigh(state[side])[1].flip(-1) for side in "LR")
+            return
+        state["t"] += 1
+        left, right = state["QL"], state["QR"]
+        projected = left.mT @ grad @ right
+        state["exp_avg"].lerp_(projected, 1 - beta1)
+        state["exp_avg_sq"].lerp_(projected.square(), 1 - beta2)
+        adam = state["exp_avg"] / (state["exp_avg_sq"].sqrt() + group["eps"])
+        correction = math.sqrt(1 - beta2 ** state["t"]) / (1 - beta1 ** state["t"])
+        if self.fault == "decay first":
+            weight.mul_(1 - lr * group["weight_decay"])
+        weight.sub_(lr * correction * left @ adam @ right.mT)
+        if self.fault != "decay first":
+            weight.mul_(1 - lr * group["weight_decay"])
+        state["L"].lerp_(grad @ grad.mT, 1 - beta2)
+        state["R"].lerp_(grad.mT @ grad, 1 - beta2)
+        if state["t"] % group["frequency"] == 0:
+            mean = left @ state["exp_avg"] @ right.mT
+            rows = (left * (state["L"] @ left)).sum(0).argsort(descending=True)
+            columns = (right * (state["R"] @ right)).sum(0).argsort(descending=True)
+            state["QL"] = torch.linalg.qr(state["L"] @ left[:, rows])[0]
+            state["QR"] = torch.linalg.qr(state["R"] @ right[:, columns])[0]
+            state["exp_avg_sq"] = state["exp_avg_sq"][rows][:, columns]
+            if self.fault != "stale basis":
+                state["exp_avg"] = state["QL"].mT @ mean @ state["QR"]
+
+
 def planted(kind: type[_Optimizer], fault: str) -> type[_Optimizer]:
     """The optimizer ``kind`` with a fault."""
     return type(kind.__name__, (kind,), {"fault": fault})

@@ -92,6 +92,20 @@ def test_cause_of_a_planted_fault_is_named(kind, rule: str, fault: str, cause: s
     _explained(compare(kind, rule, fault, ((24, 16),) if kind is planted.Lion else MATRICES), cause)
 
 
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [("stale basis", "the first moment keeps its coordinates"), ("decay first", "weights decay before the update")],
+)
+def test_faults_of_soap_are_named(fault: str, cause: str) -> None:
+    _explained(compare(planted.SOAP, "soap", fault, ((4, 4),), {"frequency": 1}), cause)
+
+
+def test_soap_follows_up_to_the_signs_of_its_eigenvectors() -> None:
+    found = compare(planted.SOAP, "soap", "", ((4, 4),), {"frequency": 2})
+    assert found.verdict == "conforms", text(found)
+    assert {match.rule for match in found.states if match.factor == 1.0} >= {"left", "right", "momentum", "square"}
+
+
 def test_a_stack_taken_as_one_matrix_is_named() -> None:
     _explained(compare(planted.Muon, "muon", "stack as one", STACK), "a stack of matrices is stepped as one matrix")
 
