@@ -11,6 +11,11 @@ router. Attention is head-wise Muon, and gains, biases and sinks AdamW, as in th
 stand in a place by its own name (``adamw-lion``); ``muon`` among the units is the paper's, with Polar Express. A single
 name steps every matrix by that rule (``adamw``, ``lion``).
 
+Learning rates of the hybrid rule are in the units of the paper's code. There, the Gram Newton-Schulz step divides its
+argument ``D``, the row-normalised momentum, by its norm *in place*, so that the scale ``nu = <D, polar(D)>`` taken next
+is smaller by ``||D|| = sqrt(rows)`` than the formula says (read in Dao-AILab/gram-newton-schulz
+``GramNewtonSchulz.__call__`` and ``optim/hybrid.py``). Our rule is the formula; its rate is divided by ``sqrt(rows)``.
+
 Behind ``+`` come departures, for ablations: ``uncentred`` leaves the shared shift in the head's and router's updates,
 ``decayed`` gives embedding, head and router the weight decay of the other roles.
 """
@@ -18,6 +23,7 @@ Behind ``+`` come departures, for ablations: ``uncentred`` leaves the shared shi
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -134,17 +140,40 @@ class Configuration:
             decay = preset.decay.get("attention", 0.0)
         if name == "scion":
             decay = 0.0  # its constrained steps shrink the weight already, and it refuses decay
-        rate = rates[rate_role] if rate_role in rates else preset.rate(rate_role, choice, self.name.partition("+")[0])
+        rate = rates[rate_role] if rate_role in rates else self._rate(role, preset)
+        if choice == "hybrid":
+            rate /= math.sqrt(_units(role, preset))
         hyper = {key: value for key, value in hyper.items() if key in fields}
         return get_rule(name, lr=rate, weight_decay=decay, **hyper)
+
+    def _rate(self, role: str, preset: Preset) -> float:
+        return preset.rate(RATE_ROLE[role], self.choice(role), self.name.partition("+")[0])
+
+    def rates(self, preset: Preset) -> dict[str, float]:
+        """The preset's learning rates by `RATE_ROLES`, in the units of `RunSpec.rates`; ValueError as in `rules`."""
+        return {RATE_ROLE[role]: self._rate(role, preset) for role in _roles(preset)}
 
     def rules(self, preset: Preset, rates: Mapping[str, float] | None = None) -> dict[str, Rule]:
         """The rules of all roles that a model of the preset's family can have.
 
         Raises ValueError for a rate that neither ``rates`` nor the preset has, or for a router without a rule.
         """
-        absent = ("mlp_gate_up", "mlp_down") if preset.has_router else ("router", "expert_gate_up", "expert_down")
-        return {role: self.rule(role, preset, rates or {}) for role in RATE_ROLE if role not in (*absent, "matrix")}
+        return {role: self.rule(role, preset, rates or {}) for role in _roles(preset)}
+
+
+def _roles(preset: Preset) -> tuple[str, ...]:
+    """The roles of `reference.routing` that a model of the preset's family has."""
+    absent = ("mlp_gate_up", "mlp_down") if preset.has_router else ("router", "expert_gate_up", "expert_down")
+    return tuple(role for role in RATE_ROLE if role not in (*absent, "matrix"))
+
+
+def _units(role: str, preset: Preset) -> int:
+    """How many rows the hybrid rule normalises in a weight of this role."""
+    if role in ("embedding", "lm_head"):
+        return int(preset.model["vocab_size"])
+    if role == "router":
+        return int(preset.model.get("num_experts") or preset.model["num_local_experts"])
+    return int(preset.model["intermediate_size"])
 
 
 def parse_configuration(name: str) -> Configuration:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-from paper_repro.configurations import RATE_ROLE, parse_configuration
+from paper_repro.configurations import parse_configuration
 from paper_repro.presets import Preset, load_preset
 from paper_repro.records import Precision
 
@@ -41,5 +41,4 @@ def _preset(name: str) -> Preset:
 
 @functools.cache
 def _rates(preset: str, optimizer: str) -> Mapping[str, float]:
-    rules = parse_configuration(optimizer).rules(_preset(preset))
-    return {RATE_ROLE[role]: rule.lr for role, rule in rules.items()}
+    return parse_configuration(optimizer).rates(_preset(preset))

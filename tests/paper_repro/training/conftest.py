@@ -20,9 +20,9 @@ measure_every = 4
 warmup = 2
 
 [rates]
-embedding = { row = 0.05, hybrid = 0.005, adamw = 0.01 }
-lm_head = { row = 0.05, hybrid = 0.005, adamw = 0.01 }
-mlp = { muon = 0.03, hybrid = 0.003, row = 0.03, adamw = 0.01 }
+embedding = { row = 0.05, hybrid = 0.05, adamw = 0.01 }
+lm_head = { row = 0.05, hybrid = 0.05, adamw = 0.01 }
+mlp = { muon = 0.03, hybrid = 0.03, row = 0.03, adamw = 0.01 }
 router = { row = 0.02, left = 0.02, left_uncentered = 0.02, adamw = 0.01 }
 attention = { muon = 0.03, adamw = 0.01 }
 other = 0.01

@@ -1,6 +1,7 @@
 """Presets and configurations against the reference code: sizes, layouts, routing, rates, decays."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -118,18 +119,29 @@ def test_published_hyper_parameters_role_by_role(name, optimizer, embedding, hea
     found = rates(make_optimizer(model, default_spec(preset.name, optimizer), preset))
     vocabulary, units, *rest = optimizer.split("-")
     rule = {"row": "row_norm", "hybrid": "hybrid", "adamw": "adamw", "left": "left_spectral"}
-    assert found.pop("embedding") == (rule[vocabulary], embedding, 0)
-    assert found.pop("lm_head") == (rule[vocabulary], head, 0)
+    # The paper's code divides the scale of the hybrid rule by the norm of a matrix with that many unit rows.
+    rows = preset.model["vocab_size"] if vocabulary == "hybrid" else 1
+    assert found.pop("embedding") == (rule[vocabulary], embedding / math.sqrt(rows), 0)
+    assert found.pop("lm_head") == (rule[vocabulary], head / math.sqrt(rows), 0)
     assert found.pop("other") == ("adamw", other, 1e-3)
     for role in ("attention_qkv", "attention_o"):
         assert found.pop(role) == ("muon_heads", hidden, 1e-3)
     if router is None:
         expected = {"muon": "muon_heads", "hybrid": "hybrid"}[units]
-        assert [found.pop(role) for role in ("mlp_gate_up", "mlp_down")] == [(expected, hidden, 1e-3)] * 2
+        rate = hidden / math.sqrt(preset.model["intermediate_size"] if units == "hybrid" else 1)
+        assert [found.pop(role) for role in ("mlp_gate_up", "mlp_down")] == [(expected, rate, 1e-3)] * 2
     else:
         assert found.pop("router") == (rule[rest[0]], router, 0)
         assert [found.pop(role) for role in ("expert_gate_up", "expert_down")] == [("expert_muon", hidden, 1e-3)] * 2
     assert not found
+
+
+def test_rates_of_runs_are_in_the_units_of_the_preset():
+    preset, _ = MODELS["qwen3"]
+    configuration = parse_configuration("hybrid-hybrid")
+    rates = configuration.rates(preset)
+    assert rates == {"embedding": 1.0, "lm_head": 1e-2, "mlp": 2e-2, "attention": 2e-2, "other": 5e-2}
+    assert configuration.rules(preset, rates) == configuration.rules(preset)
 
 
 def test_rules_have_the_details_of_the_training_scripts():
