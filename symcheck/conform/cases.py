@@ -66,7 +66,8 @@ class Case:
         if not isinstance(eps, tuple) or None not in eps:
             return rule
         own = torch.finfo(DTYPES[self.dtype]).eps
-        return dataclasses.replace(rule, eps=tuple(own if each is None else each for each in eps))
+        changed: dict[str, Any] = {"eps": tuple(own if each is None else each for each in eps)}
+        return dataclasses.replace(rule, **changed)
 
     @property
     def rates(self) -> tuple[float, ...] | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from reference.rule import State
 from symcheck.conform.cases import Case
 from symcheck.conform.measure import (
     ANOTHER_FORMULA,
@@ -173,7 +174,7 @@ def local_differences(run: Run, matches: Sequence[Match]) -> list[Difference] | 
 
 
 def _step_differences(
-    run: Run, matches: Sequence[Match], number: int, displacements: Sequence[torch.Tensor], after: Sequence[dict]
+    run: Run, matches: Sequence[Match], number: int, displacements: Sequence[torch.Tensor], after: Sequence[State]
 ) -> list[Difference]:
     observed, scale = run.observed, run.roundoff / UNIT
     found = []

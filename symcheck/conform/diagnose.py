@@ -59,7 +59,7 @@ def diagnose(
         {s.text: s for rule in dict.fromkeys(r.case.subject.rule for r in parting) for s in suspects_for(rule)}.values()
     )
     trial = _Trial(parting, [*conforming, *fresh], len(fresh), matches, noise_runs)
-    alone = [(suspect,) for suspect in suspects if trial.explains_all((suspect,))]
+    alone: list[tuple[Suspect, ...]] = [(suspect,) for suspect in suspects if trial.explains_all((suspect,))]
     found = [(one, explanation) for one in alone if (explanation := trial.explanation(one)) is not None]
     if found:
         return Diagnosis(_merged(found, trial), len(suspects), 0)

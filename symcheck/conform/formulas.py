@@ -125,7 +125,8 @@ class AdamFormula:
         """The direction."""
         beta1, beta2 = rule.betas
         count = max(1, new["step"] + self.late)
-        mean, square = new["mean"], new.get("largest_square", new["square"])
+        mean: torch.Tensor = new["mean"]
+        square: torch.Tensor = new["largest_square"] if "largest_square" in new else new["square"]
         first = 1 - beta1**count if self.correct_mean else 1.0
         second = 1 - beta2**count if self.correct_square else 1.0
         if self.root_of_uncorrected:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -50,7 +51,11 @@ def _momentum(rule: Rule) -> Iterator[Suspect]:
         return
     is_average = getattr(rule, "accumulation", "ema") == "ema" and rule.name != "sgd"
     if is_average and not hasattr(rule, "accumulation"):
-        yield around("momentum", "momentum is a heavy ball, b = mu b + g, not a moving average", _scaled(1 / (1 - mu)))
+        yield around(
+            "momentum",
+            "momentum is a heavy ball, b = mu b + g, not a moving average",
+            _scaled(lambda rule: 1 / (1 - rule.momentum)),
+        )
     if is_average:
         yield around("momentum", "the moving average starts with the first gradient, not with zero", _starts_full)
         yield around("momentum", "the moving average is corrected for its zero start", _corrected)
@@ -69,7 +74,7 @@ def _momentum(rule: Rule) -> Iterator[Suspect]:
     yield around("momentum", text, _normalised_in_place)
 
 
-def _scaled(factor: float) -> Callable[[Step], Step]:
+def _scaled(factor: Callable[[Any], float]) -> Callable[[Step], Step]:
     """The gradient times a factor, coupled decay included: what turns one momentum convention into the other."""
 
     def wrap(inner: Step) -> Step:
@@ -77,7 +82,8 @@ def _scaled(factor: float) -> Callable[[Step], Step]:
             rule: Rule, grad: torch.Tensor, state: State, weight: torch.Tensor, shape: Shape
         ) -> tuple[torch.Tensor, State]:
             coupled = rule.decay == "coupled"
-            return inner(rule, factor * grad, state, factor * weight if coupled else weight, shape)
+            c = factor(rule)
+            return inner(rule, c * grad, state, c * weight if coupled else weight, shape)
 
         return step
 
@@ -310,13 +316,14 @@ def _scales(rule: Rule) -> Iterator[Suspect]:
             text = f"the shape scale is transposed: {name}, not {own}"
 
         def ratio(rule: Rule, shape: Shape, viewed: Shape, scale: Scale = scale) -> float:
-            return scale(viewed) / SCALES[own](viewed)
+            return scale(viewed) / SCALES[_scale_name(rule)](viewed)
 
         yield _resized(text, ratio)
     for text, chosen in (("the last two", slice(-2, None)), ("the first two", slice(0, 2))):
 
         def of_axes(rule: Rule, shape: Shape, viewed: Shape, chosen: slice = chosen) -> float:
-            return SCALES[own](shape[chosen]) / SCALES[own](viewed) if len(shape) > 2 else 1.0
+            mine = SCALES[_scale_name(rule)]
+            return mine(shape[chosen]) / mine(viewed) if len(shape) > 2 else 1.0
 
         if own != "1":
             yield _resized(f"the shape scale is that of {text} axes, not of the flattened matrix", of_axes)

@@ -198,7 +198,9 @@ def _causes(diagnosis: Diagnosis) -> Iterator[str]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.2g}" if value < 1e5 else f"{value:.1e}"
+    if 100 <= value < 1e5:
+        return f"{value:.0f}"
+    return f"{value:.2g}" if value < 100 else f"{value:.1e}"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 from reference.orthogonalizers import ORTHOGONALIZERS, NewtonSchulz, get_orthogonalizer
 from reference.rule import Rule
+from reference.transforms.normalize import Floor
 from symcheck.conform import axes, formulas, inputs
 from symcheck.conform.hyper import resized
 from symcheck.conform.suspect import Suspect, hyper
@@ -96,7 +97,7 @@ def _newton_schulz(method: NewtonSchulz, suspect: Callable[..., Suspect]) -> Ite
         if eps != method.eps:
             text = f"eps of the normalisation is {eps:g}, not {method.eps:g}"
             yield suspect(text, dataclasses.replace(method, eps=eps), "eps", 2)
-    floor = "clamp" if method.floor == "add" else "add"
+    floor: Floor = "clamp" if method.floor == "add" else "add"
     words = {"clamp": "is a floor of the norm, max(norm, eps)", "add": "is added to the norm, norm + eps"}
     yield suspect(f"eps {words[floor]}", dataclasses.replace(method, floor=floor), "eps")
     for margin in (1.0, 1.01, 1.02, 1.05):

@@ -62,7 +62,7 @@ def _train(setting: Setting, micro: Sequence[Inputs]) -> list[Tensors]:
         for part in micro:
             # The gradient of this loss is the one that was drawn, wherever the weights are.
             loss = torch.stack([(grad * param).sum() for grad, param in zip(part.grads[step], params, strict=True)])
-            loss.sum().backward()
+            loss.sum().backward()  # type: ignore[no-untyped-call]
         take_step(optimizer, step + 1)
         displacements.append(tuple(param.detach() - old for param, old in zip(params, before, strict=True)))
     return displacements
