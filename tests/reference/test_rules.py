@@ -412,7 +412,7 @@ def test_rules_are_frozen_values_with_defaults_and_sources(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "hyper", "message"),
     [
-        ("rownorm", {}, "unknown rule 'rownorm'; known rules: adagrad"),
+        ("rownorm", {}, "unknown rule 'rownorm'; known rules: adafactor"),
         ("sgd", {"beta": 1}, "rule 'sgd' has no hyper-parameter 'beta'; it has: lr, weight_decay"),
         ("sgd", {"lr": -1.0}, "rule 'sgd': lr must be finite and >= 0, got -1.0"),
         ("sgd", {"nesterov": True}, "rule 'sgd': nesterov needs momentum > 0"),
