@@ -17,6 +17,7 @@ where they are all of one size. The factor 3 is for everything that is not as ra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -131,7 +132,7 @@ def _size(*terms: np.ndarray) -> float:
 
 
 def _underflow(used: Arithmetic, entries: int) -> float:
-    return used.smallest * float(entries) ** 0.5
+    return used.smallest * math.sqrt(entries)
 
 
 def _factor(segment: Sequence[Quintic], r: np.ndarray) -> np.ndarray:
@@ -153,7 +154,7 @@ def _factor_gain(segment: Sequence[Quintic], r: np.ndarray) -> float:
 
 def _sums(terms: int) -> float:
     """By how much a sum errs, in units (Higham & Mary, SIAM J. Sci. Comput. 41, 2019)."""
-    return float(terms) ** 0.5
+    return math.sqrt(terms)
 
 
 def _derivative(schedule: Sequence[Quintic], t: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ dtype of the parameter. Parameters may be ``DTensor`` (FSDP2, tensor and expert 
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -72,22 +71,27 @@ class FastSteps(RuleBasedOptimizer):
         if self.execution.low_precision_state:
             _cast(states, parameters[0].dtype)
         with self.execution.float32_products():
-            if isinstance(parameters[0], DTensor):
-                sharding.step_shards(rule, parameters, states, maximize)
+            if not isinstance(parameters[0], DTensor):
+                grads = [gradient_of(parameter) for parameter in parameters]
+                self._step_pieces(rule, parameters, grads, states, maximize)
+            elif sharding.runs_on_shards(rule, parameters[0], states[0]):
+                with sharding.shards(parameters, states) as local:
+                    self._step_pieces(rule, *local, maximize)
             else:
-                self._step_pieces(rule, parameters, states, maximize)
+                sharding.step_together(rule, parameters, states, maximize)
 
     def _step_pieces(
-        self, rule: Rule, parameters: Sequence[Tensor], states: Sequence[dict[str, Any]], maximize: bool
+        self,
+        rule: Rule,
+        parameters: Sequence[Tensor],
+        grads: Sequence[Tensor],
+        states: Sequence[dict[str, Any]],
+        maximize: bool,
     ) -> None:
         """Steps the parameters as a whole, or cut along their first axis if they are large and the rule allows it."""
-        grads = [gradient_of(parameter) for parameter in parameters]
         size = self.execution.bytes_at_a_time(parameters[0].device)
-        if (
-            len(parameters) > 1
-            or _bytes(parameters[0]) <= size
-            or sharding.couples_first_axis(rule, parameters[0].ndim)
-        ):
+        first = parameters[0]
+        if len(parameters) > 1 or _bytes(first) <= size or sharding.couples_first_axis(rule, first.ndim):
             _step_tensors(rule, parameters, grads, states, maximize)
             return
         (parameter,), (grad,), (state,) = parameters, grads, states
@@ -102,9 +106,12 @@ class FastSteps(RuleBasedOptimizer):
 
 
 def _bytes(parameter: Tensor) -> int:
-    """The size of this rank's part of a parameter in the precision of the computation."""
-    local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
-    return local.numel() * COMPUTE_DTYPE[local.dtype].itemsize
+    """The size of a parameter in the precision of the computation; of a sharded one, of its mean shard.
+
+    Ranks may have shards of different sizes, and must come to the same conclusions.
+    """
+    ranks = parameter.device_mesh.size() if isinstance(parameter, DTensor) else 1
+    return -(-parameter.numel() // ranks) * COMPUTE_DTYPE[parameter.dtype].itemsize
 
 
 def _fresh_state(rule: Rule, parameter: Tensor) -> dict[str, Any]:
@@ -167,7 +174,6 @@ class FastLayerwiseOptimizer(FastSteps, LayerwiseOptimizer):
         super().__init__(assignments, maximize=maximize)
 
 
-@functools.cache
 def _fast_class(reference: type[RuleOptimizer]) -> type[FastRuleOptimizer]:
     """The fast front end with the signature and docstring of its reference."""
     signature = inspect.signature(reference)

@@ -19,7 +19,7 @@ which is always right.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -88,13 +88,16 @@ def fresh_state(rule: Rule, parameter: DTensor) -> dict[str, Any]:
     """
     for place in parameter.placements:
         _matrix_axis(place, parameter.ndim)
-    whole = torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.to_local().device)
+    entries = initial_state(rule, torch.empty(parameter.shape, dtype=parameter.dtype, device="meta"), "meta")
+    if any(isinstance(value, Tensor) for value in entries.values()):
+        device = parameter.to_local().device
+        entries = initial_state(rule, torch.empty(parameter.shape, dtype=parameter.dtype, device=device), device)
     return {
         # From the first rank to all others, which may have drawn other random numbers.
         key: distribute_tensor(value, parameter.device_mesh, _placements_of(value, parameter))
         if isinstance(value, Tensor)
         else value
-        for key, value in initial_state(rule, whole, whole.device).items()
+        for key, value in entries.items()
     }
 
 
@@ -103,48 +106,56 @@ def couples_first_axis(rule: Rule, ndim: int) -> bool:
     return ndim == 0 or {1: -1, 3: -3}.get(ndim, -2) in coupled_axes(rule)
 
 
-def step_shards(rule: Rule, parameters: Sequence[Tensor], states: Sequence[dict[str, Any]], maximize: bool) -> None:
-    """One step of sharded parameters of one shape and placement.
+def runs_on_shards(rule: Rule, parameter: DTensor, state: Mapping[str, Any]) -> bool:
+    """Whether every rank can step its shard of the parameter by itself: the way is local, and the state lies alike."""
+    arrays = [value for value in state.values() if isinstance(value, DTensor)]
+    alike = all(value.placements == parameter.placements for value in arrays)
+    return alike and way(rule, parameter.placements, parameter.ndim) == "local"
 
-    Collective: every rank of the mesh must come here with the same parameters. Gradients that are not sharded like
-    their parameter, unreduced ones included, are redistributed first.
+
+@contextlib.contextmanager
+def shards(
+    parameters: Sequence[Tensor], states: Sequence[dict[str, Any]]
+) -> Iterator[tuple[list[Tensor], list[Tensor], list[dict[str, Any]]]]:
+    """This rank's shards of parameters, gradients and states; at the end, the states are what became of theirs.
+
+    Gradients that are not sharded like their parameter, unreduced ones included, are redistributed first.
     """
-    step, factor, new = _advance(rule, parameters, states, maximize)
-    move([parameter.to_local() for parameter in parameters], step, factor)  # type: ignore[attr-defined]
-    local_states = [_local_state(each) for each in states]
-    store(local_states, new)
-    for state, local in zip(states, local_states, strict=True):
-        _keep(state, local)
+    grads = [_like(gradient_of(parameter), parameter).to_local() for parameter in parameters]
+    local = [_local_state(each) for each in states]
+    yield [parameter.to_local() for parameter in parameters], grads, local  # type: ignore[attr-defined]
+    for state, part in zip(states, local, strict=True):
+        _keep(state, part)
 
 
-def _advance(
-    rule: Rule, parameters: Sequence[Tensor], states: Sequence[Mapping[str, Any]], maximize: bool
-) -> tuple[Tensor, float, dict[str, Any]]:
-    """As `reference.fast.step.advance`: this rank's part of the step and of the new states."""
+def step_together(rule: Rule, parameters: Sequence[Tensor], states: Sequence[dict[str, Any]], maximize: bool) -> None:
+    """One step of sharded parameters of one shape and placement, with communication.
+
+    Collective: every rank of the mesh must come here with the same parameters.
+    """
     first = parameters[0]
     assert isinstance(first, DTensor)
     dtype = COMPUTE_DTYPE[first.dtype]
-    grads = [_like(gradient_of(parameter), parameter) for parameter in parameters]
-    grad = _stack(grads, dtype)
+    grad = _stack([_like(gradient_of(parameter), parameter) for parameter in parameters], dtype)
     state = {
         key: _stack([each[key] for each in states], dtype) if isinstance(value, Tensor) else value
         for key, value in states[0].items()
     }
     weight = _stack(parameters, dtype) if reads_weight(rule) else None
-    arrays = [value for value in state.values() if isinstance(value, DTensor)]
-    how = way(rule, first.placements, first.ndim)
-    if how == "local" and any(value.placements != grad.placements for value in arrays):
-        how = "dealt"
-    enter, leave = _passage(how, grad)
+    reducing = way(rule, first.placements, first.ndim) == "reducing"
+    enter, leave = _passage(reducing, grad)
     gradient = -enter(grad) if maximize else enter(grad)
     entered = {key: enter(value) if isinstance(value, DTensor) else value for key, value in state.items()}
-    with _CompleteSums() if how == "reducing" else contextlib.nullcontext():
+    with _CompleteSums() if reducing else contextlib.nullcontext():
         step, factor, new = advance(rule, gradient, entered, None if weight is None else enter(weight))
-    left = {key: leave(value, state[key]) if isinstance(value, Tensor) else value for key, value in new.items()}
-    return leave(step, grad), factor, left
+    move([parameter.to_local() for parameter in parameters], leave(step, grad), factor)  # type: ignore[attr-defined]
+    local = [_local_state(each) for each in states]
+    store(local, {key: leave(value, state[key]) if isinstance(value, Tensor) else value for key, value in new.items()})
+    for each, part in zip(states, local, strict=True):
+        _keep(each, part)
 
 
-def _local_state(state: dict[str, Any]) -> dict[str, Any]:
+def _local_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """This rank's part of a state, sharing memory with it."""
     return {key: value.to_local() if isinstance(value, DTensor) else value for key, value in state.items()}
 
@@ -168,12 +179,10 @@ Enter: TypeAlias = Callable[[DTensor], Tensor]
 Leave: TypeAlias = Callable[[Tensor, DTensor], Tensor]
 
 
-def _passage(how: Way, grad: DTensor) -> tuple[Enter, Leave]:
+def _passage(reducing: bool, grad: DTensor) -> tuple[Enter, Leave]:
     """How stacks get to where the rule runs, and how its results get back to the shards of a stack like the second."""
-    if how == "reducing":
+    if reducing:
         return (lambda stack: stack), (lambda result, like: _redistributed(result, like.placements).to_local())
-    if how == "local":
-        return (lambda stack: stack.to_local()), (lambda result, like: result)
     mesh = grad.device_mesh
     dealt = [Shard(0)] * mesh.ndim
 
