@@ -22,6 +22,7 @@ from reference.transforms.normalize import Floor
 from reference.transforms.polar import polar
 from reference.transforms.polynomials import (
     AOL,
+    CANS,
     CUBIC,
     DEEPSEEK_V4,
     JORDAN,
@@ -134,9 +135,10 @@ ORTHOGONALIZERS: Mapping[str, Orthogonalizer] = MappingProxyType(
         "polar_express_2e-2": NewtonSchulz(POLAR_EXPRESS_2E2, margin=1.02, eps=1e-6),
         # Dao-AILab/gram-newton-schulz with the coefficients of the paper's *_GramNS optimizers.
         "gram_newton_schulz": NewtonSchulz(polar_express(5, safety=1.05), gram_restarts=(2,)),
-        # NVIDIA-NeMo/Emerging-Optimizers muon_utils.py: "quintic" (its default), "aol", "deepseekv4".
+        # NVIDIA-NeMo/Emerging-Optimizers muon_utils.py: "quintic" (its default), "aol", "cans", "deepseekv4".
         "you": NewtonSchulz(YOU, floor="clamp"),
         "aol": NewtonSchulz(AOL, floor="clamp"),
+        "cans": NewtonSchulz(CANS, floor="clamp"),
         # Turbo-Muon, thib-s/flash-newton-schulz newton_schulz_triton.py: a better start in place of the first quintic.
         "turbo": NewtonSchulz(YOU[1:], floor="clamp", normalizer="aol"),
         "deepseek_v4": NewtonSchulz(DEEPSEEK_V4, floor="clamp"),

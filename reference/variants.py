@@ -57,6 +57,7 @@ _OPTIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "row_then_polar_centred": {"order": "row_then_polar", "center_rows": True},
         "row_then_polar_col": {"order": "row_then_polar", "orientation": "col"},
         "row_then_polar_left_coupled": {"order": "row_then_polar", "side": "left", "backend": "polar_express"},
+        "row_then_polar_gram_newton_schulz": {"order": "row_then_polar", "backend": "gram_newton_schulz"},
         "row_then_polar_olmoe_pair": {"order": "row_then_polar", "orientation": "olmoe_gate_up_pair"},
         "row_then_polar_gpt_oss_pair": {"order": "row_then_polar", "orientation": "gpt_oss_gate_up_pair"},
     },
@@ -70,7 +71,6 @@ _OPTIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "lr": 3e-4,
             "weight_decay": 0.01,
         },
-        "unit_rms_norm": {"adjust_lr": "unit_rms_norm"},
         "decay": {"weight_decay": 0.1},
     },
     "muon_moonlight": {},
@@ -103,6 +103,7 @@ _OPTIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "scion": {
         "unconstrained": {"constrained": False, "momentum": 0.9},
         "convolution": {"constrained": False, "kernel_positions": 2, "at_least_one": True},
+        "emerging": {"momentum": 0.95, "orthogonalizer": "you"},
         "sign": {"constrained": False, "norm": "sign", "momentum": 0.9},
         "sign_constrained": {"norm": "sign"},
         "col": {"constrained": False, "norm": "col"},
@@ -125,14 +126,12 @@ _OPTIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "half": {"exponent": 0.5},
         "diagonal": {"diagonal": "both"},
         "left_diagonal": {"diagonal": "left"},
-        "right_diagonal": {"diagonal": "right"},
         "decay": {"weight_decay": 0.1},
     },
     "one_sided_shampoo": {"right": {"side": "right"}, "smaller": {"side": "smaller"}},
-    "asgo": {"left": {"side": "left"}, "right": {"side": "right", "weight_decay": 0.0}},
+    "asgo": {"right": {"side": "right", "weight_decay": 0.0}},
     "soap": {
         "often": {"frequency": 2, "weight_decay": 0.0},
-        "left": {"rotated": "left", "frequency": 2},
         "right": {"rotated": "right", "frequency": 2},
     },
     "ddc_shift": {
@@ -150,7 +149,7 @@ _OPTIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "paper": {"semantics": "paper", "eps": (1e-30, 1e-3)},
         "decay": {"weight_decay": 0.1, "d": 0.5},
     },
-    "lars": {"decay": {"weight_decay": 0.1}, "plain": {"momentum": 0.0}},
+    "lars": {"decay": {"weight_decay": 0.1}},
     "lamb": {"no_decay": {"weight_decay": 0.0}, "bounded": {"max_norm": 1.0}},
     "expert_row_norm": {"centred": {"center_rows": True}, "col": {"orientation": "col"}},
     "expert_hybrid": {

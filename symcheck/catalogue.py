@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from symcheck.errors import one_line
+
+if TYPE_CHECKING:
+    from reference import Rule
 
 Entries = list[tuple[str, str]]
 
 
 def rules() -> Entries:
-    """The reference rules: largest group by default, and source."""
+    """The reference rules: largest group by default, source, and under which conditions that is the group."""
     from reference import RULES, get_rule
     from reference.joint import JOINT_RULES, get_joint_rule
 
     single = [(name, get_rule(name).symmetry, RULES[name].source) for name in RULES]
     joint = [(name, get_joint_rule(name).symmetry, JOINT_RULES[name].source) for name in JOINT_RULES]
-    return [(f"rule:{name}", f"{symmetry:<28} {one_line(source)}") for name, symmetry, source in sorted(single + joint)]
+    notes = {name: _notes(get_rule(name)) for name in RULES}
+    return [
+        (f"rule:{name}", f"{symmetry:<28} {one_line(source)}{notes.get(name, '')}")
+        for name, symmetry, source in sorted(single + joint)
+    ]
+
+
+def _notes(rule: Rule) -> str:
+    """Side conditions of the group, the gauges of the state, and the larger group of rule and state together."""
+    notes = [f"if: {condition}" for condition in rule.side_conditions]
+    notes += [f"gauge: {family} on {axis.replace('_', ' ')}" for axis, family in rule.gauges.items()]
+    if rule.joint_symmetry != rule.symmetry:
+        notes.append(f"with its state: {rule.joint_symmetry}")
+    return f"  ({'; '.join(notes)})" if notes else ""
 
 
 def blocks() -> Entries:

@@ -58,6 +58,15 @@ the first quintic is negative: a gradient of rank about one comes out with its s
 would too. The present version of flash-newton-schulz has the last four of `YOU` instead: "turbo" here.)
 """
 
+CANS: Schedule = (
+    (8.4703, -25.1081, 18.6293),
+    (4.1828, -3.1087, 0.5806),
+    (3.9619, -2.9541, 0.5630),
+    (3.2866, -2.4647, 0.5074),
+    (2.2737, -1.6447, 0.4162),
+)
+"""arXiv 2506.10935: Remez-optimal steps on adapted intervals ("cans" of Emerging-Optimizers)."""
+
 DEEPSEEK_V4: Schedule = (JORDAN,) * 8 + ((2.0, -1.5, 0.5),) * 2
 """Eight steep steps, then two that converge to one ("deepseekv4" of Emerging-Optimizers)."""
 

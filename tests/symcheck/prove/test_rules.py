@@ -27,7 +27,6 @@ _SORTED = "sorts eigenvectors, whose signs no law follows through a permutation 
 _FULL = "QR of as many columns as rows: nothing tells the two axes of the square factor apart"
 UNREACHED = {
     "soap/often": _SORTED,
-    "soap/left": _SORTED,
     "soap/right": _SORTED,
     "dion": _FULL,
     "polargrad/qdwh": _STACKED,
