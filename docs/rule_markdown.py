@@ -72,6 +72,12 @@ def group(spec: str) -> str:
     return f"`{spec}`"
 
 
+def answered(answer: Facts) -> str:
+    """A verdict, with its reason where it is neither proof nor witness, and the conditions of a proof."""
+    says = "; ".join(answer["conditions"]) if answer["verdict"] == "proved" else answer.get("reason", "")
+    return f"{MARKS[answer['verdict']]}{f': {says}' if says else ''}"
+
+
 # One rule ------------------------------------------------------------------------------------------------------------
 
 
@@ -142,7 +148,7 @@ def _symmetry(facts: Facts) -> list[str]:
     lines = ["## Symmetry", "", "The weight moves by `W -> A W Bᵀ`.", "", *table(["", "default configuration"], rows)]
     shift = facts["shift"]
     rows = [
-        [says, "yes" if traits[trait] else "no", MARKS[shift[name]["verdict"]] if name in shift else "not asked"]
+        [says, "yes" if traits[trait] else "no", answered(shift[name]) if name in shift else "not asked"]
         for name, (trait, says) in SHIFTS.items()
     ]
     return [*lines, "", *table(["Shift `W -> W + 1 cᵀ`", "claimed", "found"], rows)]
@@ -156,20 +162,20 @@ def _proof(facts: Facts) -> list[str]:
         conditions = "; ".join(proof["conditions"])
         several = f" in {proof['certificates']} certificates" if proof["certificates"] > 1 else ""
         lines += [
-            f"Equivariance under {group(proof['action'])} is **proved**, for every input of every shape that takes the "
+            f"Equivariance under {group(proof['action'])} is **proved**, for every input of every "
+            f"{'square ' if proof['square'] else ''}shape that takes the "
             f"traced paths{f', under the condition: {conditions}' if conditions else ''}: {proof['lines']} lines"
             f"{several}, accepted by the kernel. Read [the derivation](proofs/{name}.txt), and "
             "[how a proof works](../proof.md).",
         ]
     else:
-        reason = proof.get("reason", "")
-        lines += [
-            f"Equivariance under {group(proof['action'])}: **{MARKS[proof['verdict']]}**"
-            f"{f' ({reason})' if reason else ''}.",
-        ]
+        where = " on square weights" if proof["square"] else ""
+        lines += [f"Equivariance under {group(proof['action'])}{where}: **{answered(proof)}**."]
+    if proof["square"]:
+        lines += ["", "Where rows and columns differ in number ordinary gradients fail the side condition: refuted."]
     lines += ["", "```", f"$ {command} --explain", "```"]
     if facts["above"]:
-        rows = [[group(each["action"]), MARKS[each["verdict"]]] for each in facts["above"]]
+        rows = [[group(each["action"]), answered(each)] for each in facts["above"]]
         lines += ["", "One class above:", "", *table(["Group", "found"], rows)]
     return lines
 
@@ -259,50 +265,102 @@ def _cost(facts: Facts) -> list[str]:
     ]
 
 
+def joint_page(facts: Facts) -> str:
+    """The page of a rule of several tensors."""
+    name, traits = facts["name"], facts["traits"]
+    rows = [
+        ["Tensors", ", ".join(facts["tensors"])],
+        ["Gauge", group(facts["gauge"])],
+        ["Group", group(facts["symmetry"])],
+        ["Degree `U(c G) = c^k U(G)`, without eps", degree(traits["degree"])],
+        ["Displacement orthogonal to the orbit", "yes" if traits["horizontal"] else "no"],
+    ]
+    asked = [
+        [
+            f"`{', '.join(f'{key}={value}' for key, value in each['options'].items()) or 'the defaults'}`",
+            each["block"],
+            group(each["action"]),
+            answered(each),
+        ]
+        for each in facts["blocks"]
+    ]
+    defaults = [[f"`{key}`", f"`{value}`"] for key, value in facts["defaults"].items()]
+    sections = [
+        [NOTE, "", f"# {name}", "", code(facts["doc"]), "", f"Source: {facts['source']}."],
+        [f'In code: `reference.get_joint_rule("{name}")`; front end `reference.joint.optimizers.{facts["class"]}`.'],
+        ["## Symmetry", "", *table(["", "default configuration"], rows)],
+        [
+            "## Proof",
+            "",
+            "What `symcheck certify` answers on the joint blocks that have its tensors; *refuted* where the block asks "
+            "for more than the rule claims.",
+            "",
+            *table(["Options", "block", "action of the block", "equivariance"], asked),
+        ],
+        ["## Defaults", "", *table(["Hyper-parameter", "default"], defaults), "", "Weight decay is decoupled."],
+    ]
+    return "\n\n".join("\n".join(section) for section in sections) + "\n"
+
+
 # The index -----------------------------------------------------------------------------------------------------------
 
 
-def index_page(data: Mapping[str, Facts]) -> str:
-    """The table of all rules."""
-    rows = []
-    for name in sorted(data):
-        facts = data[name]
-        proof = facts["proof"]
-        shown = proof["verdict"] + (" on condition" if proof["conditions"] else "")
-        shown = f"[{shown}](proofs/{name}.txt)" if proof["verdict"] == "proved" else shown
-        wide = facts["cost"][0]
-        products = polynomial(wide["multiply_flops"])
-        times = Counter[str]()
-        for what, _, count in wide["factorisations"]:
-            times[what] += count
-        extra = ", ".join(f"{count} {what}" for what, count in times.items())
-        tight = "yes" if all(each["verdict"] == "refuted" for each in facts["above"]) else "open"
-        rows.append(
-            [
-                f"[{name}]({name}.md)",
-                first_sentence(facts["doc"]),
-                group(facts["symmetry"]),
-                shown,
-                tight if facts["above"] else "",
-                degree(facts["traits"]["degree"]),
-                ", ".join(part for part in (products if products != "0" else "", extra) if part) or "none",
-                polynomial(wide["state"]),
-            ]
-        )
+def index_page(data: Sequence[Facts], joint: Sequence[Facts]) -> str:
+    """The tables of all rules."""
     head = ["Rule", "in short", "largest group", "proof", "tight", "degree", "products (`m <= n`)", "numbers of state"]
-    versions = ", ".join(sorted({facts["torch"] for facts in data.values()}))
+    joint_head = ["Rule", "in short", "group", "tensors", "degree", "on its blocks"]
+    versions = ", ".join(sorted({facts["torch"] for facts in (*data, *joint)}))
     return "\n".join(
         [
             NOTE,
             "",
             "# Reference rules",
             "",
-            f"{len(data)} rules, each with its default configuration. A page has the formula, the group and its proof, "
-            "the state and how it moves, the defaults, other configurations and the cost. `tight`: every group one "
-            "class above is refuted by a witness. Written by `python docs/rule_pages.py`; proofs, formulas and costs "
-            f"were found with torch {versions}. Rules of several tensors (`reference.joint`) are not listed here.",
+            f"{len(data)} rules of one weight, each with its default configuration. A page has the formula, the group "
+            "and its proof, the state and how it moves, the defaults, other configurations and the cost. `tight`: "
+            "every group one class above is refuted by a witness. Written by `python docs/rule_pages.py`; proofs, "
+            f"formulas and costs were found with torch {versions}.",
             "",
-            *table(head, rows),
+            *table(head, [_index_row(facts) for facts in data]),
+            "",
+            f"{len(joint)} rules of several tensors, for symmetries that tie these together.",
+            "",
+            *table(joint_head, [_joint_row(facts) for facts in joint]),
             "",
         ]
     )
+
+
+def _index_row(facts: Facts) -> list[str]:
+    name, proof, wide = facts["name"], facts["proof"], facts["cost"][0]
+    shown = proof["verdict"]
+    if shown == "proved":
+        shown = f"[proved{' on condition' if proof['conditions'] or proof['square'] else ''}](proofs/{name}.txt)"
+    products = polynomial(wide["multiply_flops"])
+    times = Counter[str]()
+    for what, _, count in wide["factorisations"]:
+        times[what] += count
+    extra = ", ".join(f"{count} {what}{'s' if count > 1 else ''}" for what, count in times.items())
+    tight = "yes" if all(each["verdict"] == "refuted" for each in facts["above"]) else "open"
+    return [
+        f"[{name}]({name}.md)",
+        first_sentence(facts["doc"]),
+        group(facts["symmetry"]),
+        shown,
+        tight if facts["above"] else "",
+        degree(facts["traits"]["degree"]),
+        ", ".join(part for part in (products if products != "0" else "", extra) if part) or "none",
+        polynomial(wide["state"]),
+    ]
+
+
+def _joint_row(facts: Facts) -> list[str]:
+    verdicts = Counter(each["verdict"] for each in facts["blocks"])
+    return [
+        f"[{facts['name']}]({facts['name']}.md)",
+        first_sentence(facts["doc"]),
+        group(facts["symmetry"]),
+        ", ".join(facts["tensors"]),
+        degree(facts["traits"]["degree"]),
+        ", ".join(f"{times} {verdict}" for verdict, times in verdicts.items()),
+    ]

@@ -15,20 +15,22 @@ import json
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from rule_markdown import index_page, rule_page
+from rule_markdown import index_page, joint_page, rule_page
 
 from groups import get_block, parse_action
-from reference import RULES, Rule, get_rule
+from reference import JOINT_RULES, RULES, JointRule, Rule, get_joint_rule, get_rule
 from reference.cost import cost
 from reference.optimizers import OPTIMIZERS
 from reference.variants import VARIANTS
+from symcheck.builtin import JOINT_CONFIGS, joint_target
 from symcheck.decide import decide
-from symcheck.probe.names import BUDGETS, Question
+from symcheck.probe.names import BUDGETS, Question, plan
 from symcheck.prove.derivation import explain
 from symcheck.prove.errors import NoProof
 from symcheck.prove.recipe import recipe
@@ -38,6 +40,7 @@ from symcheck.target import Candidate
 
 HERE = Path(__file__).parent / "rules"
 DATA = HERE / "rules.json"
+VERSION = torch.__version__.partition("+")[0]
 Facts = dict[str, Any]
 
 ABOVE: Mapping[str, tuple[str, ...]] = {
@@ -59,8 +62,14 @@ SIZES = (22, 26)
 # What a rule declares ----------------------------------------------------------------------------------------------
 
 
+NAMES = (*sorted(RULES), *sorted(JOINT_RULES))
+"""The rules of one weight, then those of several tensors."""
+
+
 def declared(name: str) -> Facts:
     """What can be read off a rule without running it on data."""
+    if name in JOINT_RULES:
+        return _declared_jointly(get_joint_rule(name))
     rule = get_rule(name)
     return {
         "name": name,
@@ -77,6 +86,20 @@ def declared(name: str) -> Facts:
         "state": list(_state(rule)),
         "defaults": {field.name: _shown(getattr(rule, field.name)) for field in dataclasses.fields(rule)},
         "variants": [_variant(rule, key, VARIANTS[key]) for key in VARIANTS if key.startswith(f"{name}/")],
+    }
+
+
+def _declared_jointly(rule: JointRule) -> Facts:
+    return {
+        "name": rule.name,
+        "class": type(rule).__name__,
+        "doc": inspect.getdoc(type(rule)) or "",
+        "source": rule.source,
+        "tensors": list(rule.tensors),
+        "gauge": rule.gauge,
+        "symmetry": rule.symmetry,
+        "traits": dataclasses.asdict(rule.traits),
+        "defaults": {field.name: _shown(getattr(rule, field.name)) for field in dataclasses.fields(rule)},
     }
 
 
@@ -134,22 +157,43 @@ def above(spec: str) -> list[str]:
 
 def found(name: str) -> tuple[Facts, str]:
     """Certificates, counterexamples, formula and cost of the default configuration, and the derivation as text."""
+    if name in JOINT_RULES:
+        return _found_jointly(name), ""
     rule = get_rule(name)
     block = "experts" if rule.min_ndim == 3 else "matrix"
     larger = above(rule.symmetry)
     questions = [Question(block, "equivariance", spec) for spec in (rule.symmetry, *larger)]
     if block == "matrix":
         questions += [Question("lm_head", one, "Perm(rows) x O(cols) + Shift(rows)") for one in SHIFTS]
+    square = tuple(shapes for shapes in get_block(block).shapes if len({*shapes[0][-2:]}) == 1)
+    if rule.side_conditions:
+        questions.append(Question(block, "equivariance", rule.symmetry, square))
     own, *others = decide(candidate_of(name), questions, budget="quick", dtypes=(), seed=0)
+    everywhere = own.verdict is not Verdict.REFUTED or not rule.side_conditions
+    if not everywhere:  # ordinary gradients of a weight that is not square need not meet the side condition
+        own = others[-1]
     document = own.evidence.certificate
     facts = {
-        "proof": {"action": rule.symmetry, "block": block, **_answer(own)},
+        "proof": {"action": rule.symmetry, "block": block, "square": not everywhere, **_answer(own)},
         "above": [{"action": spec, **_answer(result)} for spec, result in zip(larger, others, strict=False)],
-        "shift": {result.property: _answer(result) for result in others[len(larger) :]},
-        "torch": torch.__version__.partition("+")[0],
+        "shift": {result.property: _answer(result) for result in others[len(larger) :] if result.property in SHIFTS},
+        "torch": VERSION,
     }
     written, derivation = traced(name, document if own.verdict is Verdict.PROVED else None)
     return {**facts, **written}, derivation
+
+
+def _found_jointly(name: str) -> Facts:
+    """The verdict of every configuration on every joint block that has its tensors."""
+    rows = []
+    for config in JOINT_CONFIGS[name]:
+        target = joint_target(name, config)
+        candidate = target.load()
+        questions = plan(target.blocks or (), ["equivariance"])
+        for result in decide(candidate, questions, budget="quick", dtypes=(), seed=0):
+            options = {key: _shown(value) for key, value in config.items()}
+            rows.append({"options": options, "block": result.block, "action": result.action, **_answer(result)})
+    return {"blocks": rows, "torch": VERSION}
 
 
 def candidate_of(name: str) -> Candidate:
@@ -219,8 +263,12 @@ def load() -> dict[str, Facts]:
 
 def pages(data: Mapping[str, Facts]) -> dict[str, str]:
     """All pages by file name."""
-    shown = {f"{name}.md": rule_page(facts, picture=picture(name).exists()) for name, facts in data.items()}
-    return {"README.md": index_page(data), **shown}
+    shown = {
+        f"{name}.md": joint_page(facts) if name in JOINT_RULES else rule_page(facts, picture=picture(name).exists())
+        for name, facts in data.items()
+    }
+    single, joint = ([facts for name, facts in data.items() if (name in JOINT_RULES) == both] for both in (False, True))
+    return {"README.md": index_page(single, joint), **shown}
 
 
 def picture(name: str) -> Path:
@@ -239,25 +287,30 @@ def write(data: Mapping[str, Facts], derivations: Mapping[str, str]) -> None:
         (HERE / name).write_text(text, encoding="utf-8")
 
 
+def _summary(facts: Facts) -> str:
+    answers = [facts["proof"]] if "proof" in facts else facts["blocks"]
+    return ", ".join(f"{times} {verdict}" for verdict, times in Counter(each["verdict"] for each in answers).items())
+
+
 def main(arguments: Sequence[str]) -> int:
     """Finds out what is asked for and writes all pages."""
     names = [argument for argument in arguments if not argument.startswith("--")]
-    if unknown := sorted({*names} - {*RULES}) or sorted({*arguments} - {*names} - {"--all", "--plots"}):
-        print(f"unknown rule or option {unknown[0]!r}; known rules: {', '.join(sorted(RULES))}", file=sys.stderr)
+    if unknown := sorted({*names} - {*NAMES}) or sorted({*arguments} - {*names} - {"--all", "--plots"}):
+        print(f"unknown rule or option {unknown[0]!r}; known rules: {', '.join(NAMES)}", file=sys.stderr)
         return 2
     known = load()
-    data = {name: {**known[name], **declared(name)} for name in sorted(RULES) if name in known}
-    wanted = sorted(RULES) if "--all" in arguments else names or sorted({*RULES} - {*data})
+    data = {name: {**known[name], **declared(name)} for name in NAMES if name in known}
+    wanted = NAMES if "--all" in arguments else names or [name for name in NAMES if name not in data]
     for number, name in enumerate(wanted, start=1):
         started = time.perf_counter()
         facts, derivation = found(name)
         data[name] = {**declared(name), **facts}
-        if "--plots" in arguments:
+        if "--plots" in arguments and name in RULES:
             from rule_plots import draw
 
             draw(get_rule(name), picture(name))
         write(data, {name: derivation})
-        print(f"[{number}/{len(wanted)}] {name}: {facts['proof']['verdict']}, {time.perf_counter() - started:.1f} s")
+        print(f"[{number}/{len(wanted)}] {name}: {_summary(facts)}, {time.perf_counter() - started:.1f} s")
     write(data, {})
     return 0
 

@@ -122,8 +122,12 @@ class DualRule(OrthogonalizingRule):
 @register
 @dataclass(frozen=True, kw_only=True)
 class MuonOGD(DualRule):
-    """`DualRule` with constraints ``<C_i, D> = 0``: ``H = G + sum_i lambda_i C_i``,
-    ``lambda_i = lambda_i - dual_lr <C_i, polar(H)>``, ``D = -lr polar(H)``.
+    """``U = polar(H)`` with ``H = G + sum_i lambda_i C_i`` and ``lambda_i = lambda_i - dual_lr <C_i, polar(H)>``: the
+    step of steepest descent in the spectral norm among those with ``<C_i, U> = 0``.
+
+    ``G`` is the momentum. ``dual_steps`` updates of the multipliers come before the step; they minimise the nuclear
+    norm of ``H``. If the best ``H`` has full rank its polar factor meets the constraints. If not, it is a kink of the
+    nuclear norm, the iteration does not settle, and only the average of its polar factors meets them.
 
     The protected directions ``C_i`` are state: ``protected``, an array ``(k, m, n)`` (or ``(..., k, m, n)`` for a stack
     of weights), is copied into it. In a front end it is a hyper-parameter like the others, to be given to the group of
@@ -223,16 +227,18 @@ class MuonOGD(DualRule):
 @register
 @dataclass(frozen=True, kw_only=True)
 class MuonOGDBilinear(DualRule):
-    """`DualRule` with constraints ``U^T D V = 0`` (the paper's Algorithm 2): ``H = G + U Lambda V^T``,
-    ``Lambda = Lambda - dual_lr U^T polar(H) V``, ``D = -lr polar(H)``.
+    """``U = polar(H)`` with ``H = G + L Lambda R^T`` and ``Lambda = Lambda - dual_lr L^T polar(H) R``: the step of
+    steepest descent in the spectral norm among those with ``L^T U R = 0`` (the paper's Algorithm 2).
 
-    ``left`` ``U`` ``(m, k)`` and ``right`` ``V`` ``(n, l)`` (or with the batch axes of a stack of weights in front) are
+    ``G`` is the momentum, ``dual_steps`` updates of the multipliers come before the step, as in `MuonOGD`.
+
+    ``left`` ``L`` ``(m, k)`` and ``right`` ``R`` ``(n, l)`` (or with the batch axes of a stack of weights in front) are
     copied into the state; the public code takes the first singular vectors of old weights or gradients. They are
     hyper-parameters of the group of the weight that they protect; without them the rule is Muon. Two rules that differ
     in them only compare equal.
 
-    For fixed ``U`` and ``V`` the group is what leaves both spaces alone; with ``U -> A U`` and ``V -> B V`` it is every
-    rotation. Orthogonal changes of basis of ``U`` and of ``V`` change ``Lambda`` and nothing else.
+    For fixed ``L`` and ``R`` the group is what leaves both alone; with ``L -> A L`` and ``R -> B R`` it is every
+    rotation. Orthogonal changes of basis of ``L`` and of ``R`` change ``Lambda`` and nothing else.
 
     Only abstract, blog and transcription of the paper could be read; the defaults are those of public code of
     unconfirmed provenance. Its Newton-Schulz iteration is not taken over (see `DualRule`).
@@ -260,7 +266,7 @@ class MuonOGDBilinear(DualRule):
 
     @property
     def state_actions(self) -> Mapping[str, StateAction]:
-        """``U`` moves with the rows, ``V`` with the columns, multipliers not at all."""
+        """``L`` moves with the rows, ``R`` with the columns, multipliers not at all."""
         return {
             "momentum": LIKE_GRADIENT,
             "left": StateAction(("rows", "left_basis")),
@@ -293,9 +299,9 @@ class MuonOGDBilinear(DualRule):
         return state
 
     def constraint(self, state: State, x: Any) -> Any:
-        """``U^T x V``."""
+        """``L^T x R``."""
         return array_namespace(x).matrix_transpose(state["left"]) @ x @ state["right"]
 
     def pull(self, state: State, multipliers: Any) -> Any:
-        """``U Lambda V^T``."""
+        """``L Lambda R^T``."""
         return state["left"] @ multipliers @ array_namespace(multipliers).matrix_transpose(state["right"])
