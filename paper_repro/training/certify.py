@@ -110,7 +110,12 @@ def _ask(new: Mapping[str, Question]) -> tuple[dict[str, Any], str | None]:
     """Answers by key, and why there are none where there are none."""
     text = json.dumps({key: dataclasses.asdict(question) for key, question in new.items()}, default=repr)
     done = subprocess.run(
-        [sys.executable, "-m", "paper_repro.training.certify"], input=text, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "paper_repro.training.certify"],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,  # Ctrl-C is for the run, which stops when it can; an answer cut short is none
     )
     try:
         answers: dict[str, Any] = json.loads(done.stdout)

@@ -21,8 +21,13 @@ class Routers:
         self.top_k = int(config.num_experts_per_tok) if names else 0
         self.weights: list[Tensor] = [model.get_parameter(name) for name in names]
         self._logits: list[Tensor] | None = None
-        for name in names:
-            model.get_submodule(name.rpartition(".")[0]).register_forward_hook(self._take)
+        modules = [model.get_submodule(name.rpartition(".")[0]) for name in names]
+        self._hooks = [module.register_forward_hook(self._take) for module in modules]
+
+    def close(self) -> None:
+        """Leaves the model as it was."""
+        for hook in self._hooks:
+            hook.remove()
 
     def _take(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         if self._logits is not None:

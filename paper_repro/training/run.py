@@ -34,7 +34,7 @@ from paper_repro.training.diagnostics import Diagnostics
 from paper_repro.training.distributed import DividedOptimizer, Team, team
 from paper_repro.training.log import Jsonl, Progress, Sink, TensorBoard
 from paper_repro.training.loss import cross_entropy, load_balance, router_z
-from paper_repro.training.model import arithmetic, compiled, exact_products, initial_model, logits_of
+from paper_repro.training.model import arithmetic, compiled, exact_products, initial_model, logits_of, repeatable
 from paper_repro.training.routers import Routers
 from paper_repro.training.schedule import Scheduler
 from paper_repro.training.stack import make_optimizer
@@ -43,6 +43,8 @@ CHECKPOINT_SECONDS = 600.0
 """Time between checkpoints of a run that nobody stops."""
 _POINTS = 200
 """A curve has about this many points, each the mean of the steps since the last."""
+_WARMING = 3
+"""Steps after each start that are not timed: compilation, allocation."""
 _HOPELESS = 10.0
 """A loss beyond so many times that of a uniform guess has left the range of sensible values."""
 
@@ -51,10 +53,15 @@ Stop = Callable[[], bool]
 
 @dataclass
 class _Progress:
-    """Everything that a run knows of its past; a checkpoint keeps it, as JSON."""
+    """Everything that a run knows of its past; a checkpoint keeps it, as JSON.
+
+    ``timed`` steps took ``timed_seconds``: all but the first few after each start, without evaluation.
+    """
 
     step: int = 0
     seconds: float = 0.0
+    timed: int = 0
+    timed_seconds: float = 0.0
     window: list[float] = field(default_factory=list)
     curves: dict[str, list[float]] = field(default_factory=dict)
     diagnostics: dict[str, list[float]] = field(default_factory=dict)
@@ -102,6 +109,7 @@ def run_one(
     progress: bool = True,
     tensorboard: bool = False,
     certify: bool = True,
+    deterministic: bool = False,
     sequences_per_forward: int | None = None,
 ) -> RunRecord:
     """Trains ``spec``, or goes on with it, and writes its record; a run that has a record is not repeated.
@@ -117,6 +125,7 @@ def run_one(
         progress: whether to say on standard error how far it is.
         tensorboard: whether to write TensorBoard files into ``results/logs/<id>``.
         certify: whether symcheck examines the stack first (kept in the data folder, so that it does so only once).
+        deterministic: bit-for-bit repeatable on a GPU too, where it costs speed; on a CPU every run is.
         sequences_per_forward: instead of the preset's: less memory, the same run but for rounding.
 
     Raises:
@@ -128,7 +137,7 @@ def run_one(
     manifest = read_manifest(root / preset.data)
     identity = run_id(spec, manifest.hash)
     processes = team(device)
-    with arithmetic(spec.precision, processes.device) as forward:
+    with repeatable(deterministic), arithmetic(spec.precision, processes.device) as forward:
         path = results / f"{identity}.json"
         done = processes.agree(read_record(path) if path.exists() else None)
         if done is not None:
@@ -152,6 +161,7 @@ def run_one(
         except torch.OutOfMemoryError as error:
             outcome, message = "failed", str(error).splitlines()[0]
         finally:
+            run.routers.close()
             for sink in run.sinks:
                 sink.close()
         record = _record(run, identity, manifest, outcome, message)
@@ -176,6 +186,8 @@ def _set_up(
             f"{folder} has {manifest.vocabulary} tokens, preset {preset.name} a vocabulary of "
             f"{preset.model['vocab_size']}: use the data set {preset.data!r} as it was meant"
         )
+    if processes.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(processes.device)
     steps = spec.steps or preset.steps
     per_forward = _per_forward(preset, processes.size, sequences_per_forward)
     model = initial_model(preset, spec.seed, processes.device, spec.precision)
@@ -229,9 +241,14 @@ def _train(run: _Run, folder: Path, identity: str, stop: Stop | None) -> None:
     if progress.step == 0:
         _evaluate(run)
         _measure(run)
+    first = progress.step
     while progress.step < run.steps:
         factor = run.scheduler.set(progress.step)
+        before = time.monotonic()
         progress.window.append(_step(run))
+        if progress.step - first >= _WARMING:
+            progress.timed += 1
+            progress.timed_seconds += time.monotonic() - before
         progress.step += 1
         progress.seconds = time.monotonic() - began
         last = progress.step == run.steps
@@ -363,7 +380,8 @@ def _record(run: _Run, identity: str, manifest: Manifest, outcome: Outcome, mess
     losses = progress.curves.get("train_loss", [])
     tail = losses[-max(1, len(losses) // 10) :]
     held_out = min(run.preset.evaluation_sequences, run.held_out.count)
-    per_step = progress.seconds / progress.step if progress.step else math.nan
+    timed, seconds = (progress.timed, progress.timed_seconds) if progress.timed else (progress.step, progress.seconds)
+    per_step = seconds / timed if timed else math.nan
     return RunRecord(
         id=identity,
         spec=run.spec,

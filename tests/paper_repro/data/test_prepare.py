@@ -1,14 +1,18 @@
 """Preparing a data set: complete or resumable, deterministic, and honest about its hold-out."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from paper_repro.data import prepare as module
 from paper_repro.data import tokenizer
 from paper_repro.data.manifest import read_manifest, sha256_of, verify
 from paper_repro.data.prepare import DataSpec, prepare, split_of
-from paper_repro.data.shards import map_shard
+from paper_repro.data.shards import map_shard, write_shard
+from paper_repro.data.sources import optional
 
 pytest.importorskip("tokenizers")
 WORDS = "the optimizer moves every weight along some direction that its own symmetry leaves alone while the loss falls"
@@ -167,3 +171,50 @@ def test_pydoc_needs_nothing_but_python(tmp_path):
     assert manifest.tokens("train") > 50_000
     assert manifest.pins["topics"].startswith("Python ")
     assert sha256_of(tmp_path / "pydoc" / "tokenizer.json") in manifest.tokenizer
+
+
+def test_streamed_documents_are_resumed_part_by_part(tmp_path, monkeypatch):
+    rows = [{"id": str(number), "text": text(number)} for number in range(60)]
+
+    class Stream:
+        def __init__(self, rows):
+            self.rows = rows
+
+        def skip(self, count):
+            return Stream(self.rows[count:])
+
+        def take(self, count):
+            return self.rows[:count]
+
+    asked = []
+
+    def load_dataset(*names, **keywords):
+        asked.append((names, keywords))
+        return Stream(rows)
+
+    fake = SimpleNamespace(load_dataset=load_dataset)
+    monkeypatch.setattr("paper_repro.data.sources.optional", lambda module, extra: fake)
+    options = {"documents": 60, "per_part": 25}
+    manifest = prepare(DataSpec("web", "fineweb", 300, 0.15, options), tmp_path)
+    assert sum(manifest.documents.values()) == 60
+    assert list(manifest.pins) == ["documents-000000000", "documents-000000025", "documents-000000050"]
+    keywords = {"name": "sample-10BT", "split": "train", "streaming": True, "revision": None}
+    assert asked == [(("HuggingFaceFW/fineweb-edu",), keywords)]
+
+
+def test_published_shards_are_fetched_and_described(tmp_path, monkeypatch):
+    def hf_hub_download(repository, file, *, repo_type, revision, local_dir):
+        assert (repository, repo_type) == ("authors/shards", "dataset")
+        write_shard(Path(local_dir) / file, np.arange(100, dtype=np.uint32), delimiter=99)
+
+    fake = SimpleNamespace(hf_hub_download=hf_hub_download)
+    monkeypatch.setattr("paper_repro.data.hub.optional", lambda module, extra: fake)
+    options = {"repository": "authors/shards", "train_shards": 2}
+    manifest = prepare(DataSpec("published", "hub", 100, options=options), tmp_path)
+    assert [manifest.tokens(split) for split in ("train", "validation", "tuning")] == [200, 50, 50]
+    assert verify(tmp_path / "published") == manifest
+
+
+def test_a_missing_extra_is_named():
+    with pytest.raises(ModuleNotFoundError, match=r"this needs no_such_module: install it with .*symcheck\[fineweb\]"):
+        optional("no_such_module", "fineweb")
