@@ -37,18 +37,12 @@ class Rotated:
 
 
 @functools.cache
-def tensors_of(gauge: str) -> tuple[str, ...]:
-    """The names of the tensors, in order."""
-    return _parsed(gauge).tensors
-
-
-@functools.cache
 def scaled_tensors(gauge: str) -> tuple[Scaled, ...]:
     """The units of every tensor under a gauge of one diagonal variable.
 
     Raises ValueError, one line, for any other gauge.
     """
-    action = _parsed(gauge)
+    action = action_of(gauge)
     wrong = ValueError(
         f"gauge {gauge!r}: a scaling is one variable in Scale or Scale+ on rows, cols or all of every tensor, "
         "such as 'up: D(rows); down: D*(cols) where D = Scale'"
@@ -69,7 +63,7 @@ def rotated_tensors(gauge: str) -> tuple[Rotated, ...]:
 
     Raises ValueError, one line, for any other gauge.
     """
-    action = _parsed(gauge)
+    action = action_of(gauge)
     wrong = ValueError(
         f"gauge {gauge!r}: a rotation is O, U1[half] or U1[interleaved], or blocks of them, on rows or cols, "
         "such as 'value: B(rows); output: B(cols) where B = (O wr 1[8])'"
@@ -105,12 +99,14 @@ def _heads(group: Group) -> tuple[str, int]:
     return str(group), heads
 
 
-def _parsed(gauge: str) -> ProductAction:
+@functools.cache
+def action_of(gauge: str) -> ProductAction:
+    """The action of a gauge. Raises ValueError, one line, for an unreadable spec and for a stack of experts."""
     from groups import ProductAction, parse_action
 
     action = parse_action(gauge)
     if not isinstance(action, ProductAction):
-        raise ValueError(f"gauge {gauge!r}: a stack of experts has no joint rule; give its matrices one by one")
+        raise ValueError(f"gauge {gauge!r}: give the gauge of one expert; the leading axis of a stack is a batch")
     return action
 
 

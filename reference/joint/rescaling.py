@@ -58,7 +58,7 @@ class DDCRescaling(JointRule):
     @property
     def symmetry(self) -> str:
         """Scalings, reflections and permutations of the units, and what the base respects on the other axes."""
-        own = "SPerm" if self.base == "adam" else "O"
+        own = self.base_family
         units = scaled_tensors(self.gauge)
         family = "Scale" if all(one.axis in ("all", "") for one in units) else "Monomial"
         used = sum(bool(one.axis) for one in units)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
-from reference.joint.gauge import tensors_of
+from reference.joint.gauge import action_of
 from reference.orthogonalizers import Orthogonalizer, get_orthogonalizer, without_eps
 from reference.rule import Array, GradientRule, State
 from reference.rules.adam import Adam
@@ -44,7 +44,7 @@ class JointTraits:
 
 @dataclass(frozen=True, kw_only=True)
 class JointRule(ABC):
-    """A rule for the tensors of one block, with its hyper-parameters.
+    """A rule for the tensors ``(..., m, n)`` of one block, with its hyper-parameters. Leading axes are a batch.
 
     ``gauge`` is the symmetry that the rule is built for, a spec string of `groups` whose tensors are, in this order,
     those of the block. ``base`` "adam" uses ``betas`` and ``eps``; "muon" uses ``momentum``, ``nesterov`` and
@@ -77,7 +77,7 @@ class JointRule(ABC):
     @property
     def tensors(self) -> tuple[str, ...]:
         """The names of the tensors of a block, in order."""
-        return tensors_of(self.gauge)
+        return action_of(self.gauge).tensors
 
     @property
     @abstractmethod
@@ -89,6 +89,12 @@ class JointRule(ABC):
     @abstractmethod
     def traits(self) -> JointTraits:
         """The traits of this configuration."""
+
+    @property
+    def base_family(self) -> str:
+        """What the base respects on an axis that the gauge leaves alone: ``SPerm``, or ``O`` for a polar factor."""
+        base = self.base_rule()
+        return base.axis_family if isinstance(base, Muon) else "SPerm"
 
     @property
     @abstractmethod
@@ -123,7 +129,7 @@ class JointRule(ABC):
 
         Raises ValueError, one line, if the rule cannot act on tensors of these shapes.
         """
-        self._check(weights, "weights")
+        self.check_shapes([weight.shape for weight in weights])
         return tuple(part.init(weight) for part, weight in zip(self.parts, weights, strict=True))
 
     def update(
@@ -133,7 +139,7 @@ class JointRule(ABC):
 
         Raises ValueError, one line, if the number or the shapes of the tensors do not fit.
         """
-        self._check(weights, "weights")
+        self.check_shapes([weight.shape for weight in weights])
         for name, grad, weight in zip(self.tensors, grads, weights, strict=True):
             if grad.shape != weight.shape:
                 raise ValueError(
@@ -147,21 +153,16 @@ class JointRule(ABC):
         return tuple(moved), new
 
     def check_shapes(self, shapes: Sequence[tuple[int, ...]]) -> None:
-        """ValueError, one line, unless the gauge acts on tensors of these shapes."""
-        from groups import parse_action
-
+        """ValueError, one line, unless the gauge acts on tensors of these shapes; leading axes are a batch."""
         if len(shapes) != len(self.tensors):
             raise ValueError(
                 f"rule {self.name!r} steps blocks of {len(self.tensors)} tensors "
                 f"({', '.join(self.tensors)}), got {len(shapes)}"
             )
         try:
-            parse_action(self.gauge).check(tuple(map(tuple, shapes)))
+            action_of(self.gauge).check(tuple(tuple(shape[-2:]) for shape in shapes))
         except ValueError as error:
             raise ValueError(f"rule {self.name!r}: {error}") from None
-
-    def _check(self, weights: Sequence[Array], what: str) -> None:
-        self.check_shapes([tuple(weight.shape[-2:]) for weight in weights])
 
 
 JointRuleType = TypeVar("JointRuleType", bound=type[JointRule])

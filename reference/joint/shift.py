@@ -45,7 +45,7 @@ class DDCShift(GradientRule):
         require_choice(self, "base", BASES)
         self._base()
 
-    def _base(self) -> GradientRule:
+    def _base(self) -> Adam | Muon:
         if self.base == "adam":
             return Adam(lr=self.lr, betas=self.betas, eps=self.eps)
         return Muon(lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, orthogonalizer=self.orthogonalizer)
@@ -53,7 +53,9 @@ class DDCShift(GradientRule):
     @property
     def symmetry(self) -> str:
         """On Adam permutations of the rows; on Muon all that fixes the ones vector. Columns as the base."""
-        return "Perm(rows) x SPerm(cols)" if self.base == "adam" else "Stab1(rows) x O(cols)"
+        base = self._base()
+        rotates = isinstance(base, Muon) and base.axis_family == "O"
+        return "Stab1(rows) x O(cols)" if rotates else "Perm(rows) x SPerm(cols)"
 
     @property
     def state_actions(self) -> Mapping[str, StateAction]:

@@ -283,7 +283,7 @@ def test_configurations_are_those_of_every_joint_rule():
         ("ddc_rescaling", {"betas": (1.0, 0.9)}, "betas must lie in"),
         ("ddc_rescaling", {"gauge": "up: D(rows); down: D(cols) where D = O"}, "a scaling is one variable in Scale"),
         ("ddc_rescaling", {"gauge": "up: D(rows; down"}, "position 10: expected"),
-        ("ddc_rescaling", {"gauge": "(up: D(rows); down: D*(cols) where D = Scale) wr Perm(experts)"}, "one by one"),
+        ("ddc_rescaling", {"gauge": "(up: D(rows); down: D*(cols) where D = Scale) wr Perm(experts)"}, "of one expert"),
         ("ddc_rotation", {"gauge": "value: B(rows); output: B*(cols) where B = GL"}, "a rotation is O, U1"),
         ("ddc_rotation", {"gauge": "value: 1; output: 1"}, "a rotation is O, U1"),
         ("ddc_scale", {"lr": -1.0}, "lr must be finite and >= 0"),

@@ -140,6 +140,23 @@ def test_vectors_are_rows_biases_and_gains_included():
     assert torch.equal(params[2], as_matrix[2])
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_stack_of_experts_is_a_batch_of_blocks(name):
+    hyper = {"gauge": GAUGES[name], **HYPER}
+    stacks = parameters([(2, *shape) for shape in SHAPES])
+    blocks = [[torch.nn.Parameter(stack.detach()[e].clone()) for stack in stacks] for e in range(2)]
+    together, apart = OPTIMIZERS[name](stacks, **hyper), OPTIMIZERS[name]([*blocks[0], *blocks[1]], **hyper)
+    for seed in (1, 2):
+        step(together, stacks, seed)
+        for e, block in enumerate(blocks):
+            for param, stack in zip(block, stacks, strict=True):
+                param.grad = stack.grad[e].clone()
+        apart.step()
+    for e, block in enumerate(blocks):
+        for param, stack in zip(block, stacks, strict=True):
+            assert torch.allclose(param, stack[e], rtol=0, atol=1e-15 * 20)
+
+
 def test_an_idle_block_stands_still_and_half_a_block_is_refused():
     blocks = [parameters(SHAPES, 0), parameters(SHAPES, 1)]
     optimizer = DDCRescaling([*blocks[0], *blocks[1]], lr=0.1)
