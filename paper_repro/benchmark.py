@@ -107,7 +107,7 @@ def store(found: Mapping[str, Any], results: Path) -> Path:
 
 def _rivals(model: nn.Module, preset: Preset) -> list[_Rival]:
     parameters = list(model.parameters())
-    fused = {"lr": 0.0, "betas": (0.9, 0.95), "fused": True}
+    fused: dict[str, Any] = {"lr": 0.0, "betas": (0.9, 0.95), "fused": True}
     matrices = [
         each for name, each in model.named_parameters() if each.ndim == 2 and "embed" not in name and "head" not in name
     ]
@@ -157,7 +157,7 @@ def _one_step(
         logits = logits_of(model, tokens)
     loss = cross_entropy(logits, tokens, 2)
     marks.append(_now(where))
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     del logits, loss
     marks.append(_now(where))
     if where.type == "cuda":

@@ -121,7 +121,8 @@ def parse(text: str) -> Study:
     data = tomllib.loads(text)
     stages = tuple(_made(Stage, stage) for stage in data.pop("stage", ()))
     tuning = data.pop("tuning", None)
-    return _made(Study, {**data, "stages": stages, "tuning": tuning and _made(Tuning, tuning)})
+    made: Study = _made(Study, {**data, "stages": stages, "tuning": tuning and _made(Tuning, tuning)})
+    return made
 
 
 def _made(kind: Any, data: Mapping[str, Any]) -> Any:

@@ -101,7 +101,7 @@ def build(runs: Runs, judged: Sequence[Claim], found: Mapping[str, Any]) -> Docu
     )
 
 
-def _benchmark(stored: Mapping[str, Any] | None) -> Section | None:
+def _benchmark(stored: Sequence[Mapping[str, Any]] | None) -> Section | None:
     if stored is None:
         return None
     from paper_repro.report.benchmark_section import benchmark_section

@@ -7,6 +7,7 @@ departure is there in the versions at hand. The queue stores the answers beside 
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -38,10 +39,11 @@ class Departure:
 def departures() -> dict[str, Any]:
     """All checks, as plain data with the versions that they ran on. Needs transformers."""
     library = importlib.import_module("transformers")
+    found = (second_shift(), ignored_dtype(library), hidden_yarn(library), divided_scale())
     return {
         "schema": SCHEMA,
         "versions": {"torch": torch.__version__.partition("+")[0], "transformers": library.__version__},
-        "departures": [asdict(each) for each in (second_shift(), ignored_dtype(library), hidden_yarn(library))],
+        "departures": [asdict(each) for each in found],
     }
 
 
@@ -110,6 +112,36 @@ def hidden_yarn(library: Any) -> Departure:
             f"slowest rotation {slowest:.3g} times slower than without, attention scaled by {scaling:.4f}",
         ),
         holds=parameters["rope_type"] == "yarn" and slowest > 2,
+    )
+
+
+def divided_scale(rows: int = 256, columns: int = 16) -> Departure:
+    """The hybrid rule's scale is taken after the orthogonaliser has divided its argument by its norm, in place.
+
+    The library that the code calls is not needed here: what it does to its argument is two lines.
+    """
+    momentum = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))
+    direction = momentum / momentum.norm(dim=1, keepdim=True)
+    u, _, vh = torch.linalg.svd(direction, full_matrices=False)
+    polar = u @ vh
+    formula = float((direction * polar).sum())
+    argument = direction.to(torch.float32)  # float32 already: no copy, so the next line writes into `direction`
+    argument /= argument.norm()
+    as_run = float((direction * polar).sum())
+    # Both are sums of the same products; every product and every partial sum is rounded once.
+    rounding = rows * columns * torch.finfo(torch.float32).eps
+    return Departure(
+        "Scale of the hybrid rule",
+        described="the polar factor of the row-normalised momentum D, times its nuclear norm",
+        actual="times the nuclear norm of D / ||D||, smaller by the square root of the number of rows: the Gram "
+        "Newton-Schulz library normalises its argument in place, and the scale is taken after that",
+        switch="rules follow the formula, and learning rates are divided by the root of the rows, so that they are in "
+        "the units of the code",
+        evidence=(
+            f"scale of a {rows} x {columns} matrix: {formula:.3f} by the formula, {as_run:.3f} after the division; "
+            f"ratio {formula / as_run:.3f}, root of the rows {math.sqrt(rows):.3f}",
+        ),
+        holds=abs(formula / as_run / math.sqrt(rows) - 1) <= rounding,
     )
 
 

@@ -14,7 +14,7 @@ from paper_repro.records import RunRecord
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-_STYLE: Mapping[str, Any] = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.grid": True,
     "grid.alpha": 0.3,
@@ -31,7 +31,7 @@ def save(canvas: Canvas, folder: Path, name: str) -> None:
     """Writes ``name.png`` and ``name.svg``."""
     import matplotlib as mpl
 
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(_STYLE):
         canvas.draw_without_rendering()
         canvas.set_layout_engine("none")  # the layout is found; finding it again for every file takes most of the time
         for kind, metadata in _METADATA.items():
@@ -97,7 +97,7 @@ def _canvas(panels: int, *, width: float | None = None, height: float = 3.4) -> 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(_STYLE):
         canvas = Figure(figsize=(width or max(6.0, 3.6 * panels), height), layout="constrained")
         FigureCanvasAgg(canvas)
         return canvas, list(canvas.subplots(1, panels, squeeze=False)[0])

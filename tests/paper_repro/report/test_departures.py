@@ -15,7 +15,12 @@ from paper_repro.report.method_section import departures_section
 
 def test_all_departures_are_there():
     found = departures()["departures"]
-    assert [each["title"] for each in found] == ["Target offset", "Precision", "Positions of gpt-oss"]
+    assert [each["title"] for each in found] == [
+        "Target offset",
+        "Precision",
+        "Positions of gpt-oss",
+        "Scale of the hybrid rule",
+    ]
     for each in found:
         assert each["holds"], each
         assert each["evidence"]
