@@ -47,7 +47,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Field of a rule -> names that others use for it, the closest first; ``name[i]`` is one entry of a tuple."""
 
 IMPLEMENTATION = frozenset(
-    {"foreach", "fused", "capturable", "differentiable", "maximize", "decoupled_weight_decay", "initial_lr", "params"}
+    {"foreach", "fused", "capturable", "differentiable", "maximize", "precision", "initial_lr", "params"}
 )
 """Options that choose a code path, not a formula; they are tried one by one."""
 
