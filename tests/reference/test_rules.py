@@ -268,6 +268,37 @@ def test_one_step_from_any_state_commutes_with_the_group(rule: Rule) -> None:
             weight, state = weight + expected, after
 
 
+GAUGED = {name: rule for name, rule in VARIANTS.items() if "Sign" in rule.gauges.values()}
+
+
+@pytest.mark.parametrize("rule", GAUGED.values(), ids=GAUGED.keys())
+def test_the_displacement_does_not_see_the_declared_signs(rule: Rule) -> None:
+    shape = shapes_of(rule)[0]
+    weight, grads = data(shape)
+    _, state = walk(rule, weight, grads)
+    expected, after = rule.update(grads[0], state, weight)
+    flipped = dict(state)
+    for label, family in rule.gauges.items():
+        assert family == "Sign"
+        for name, action in rule.state_actions.items():
+            if name in state and action.signed and label in action.axes:
+                axis = action.axes.index(label)
+                signs = np.where(np.arange(state[name].shape[axis]) % 2, 1.0, -1.0)
+                flipped[name] = flipped[name] * np.expand_dims(signs, 1 - axis)
+    assert any(not np.array_equal(flipped[name], state[name]) for name in state)
+    found, moved = rule.update(grads[0], flipped, weight)
+    assert difference([found], [expected]) <= bound(rule, grads)
+    for name, value in align_gauge(rule, moved, after).items():
+        assert np.abs(np.asarray(value) - after[name]).max() <= bound(rule, grads) * np.abs(after[name]).max()
+
+
+def test_a_state_without_declared_action_is_refused() -> None:
+    rule = get_rule("sgd")
+    (g,) = parse_action("O(rows)").sample((SHAPES[0],), 1, rng=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="rule 'sgd' does not declare how its state 'velocity' moves"):
+        move_state(rule, g, {"velocity": np.zeros(SHAPES[0])})
+
+
 def test_declared_actions_of_states_are_needed() -> None:
     """What the test above would miss if it moved no state: squares that stay where they are."""
     rule, (weight, grads) = get_rule("adam"), data(SHAPES[0])
