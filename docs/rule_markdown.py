@@ -160,11 +160,11 @@ def _proof(facts: Facts) -> list[str]:
     lines = ["## Proof", ""]
     if proof["verdict"] == "proved":
         conditions = "; ".join(proof["conditions"])
-        several = f" in {proof['certificates']} certificates" if proof["certificates"] > 1 else ""
+        several = f" in {facts['certificates']} certificates" if facts["certificates"] > 1 else ""
         lines += [
             f"Equivariance under {group(proof['action'])} is **proved**, for every input of every "
             f"{'square ' if proof['square'] else ''}shape that takes the "
-            f"traced paths{f', under the condition: {conditions}' if conditions else ''}: {proof['lines']} lines"
+            f"traced paths{f', under the condition: {conditions}' if conditions else ''}: {facts['lines']} lines"
             f"{several}, accepted by the kernel. Read [the derivation](proofs/{name}.txt), and "
             "[how a proof works](../proof.md).",
         ]

@@ -168,18 +168,21 @@ def found(name: str) -> tuple[Facts, str]:
     square = tuple(shapes for shapes in get_block(block).shapes if len({*shapes[0][-2:]}) == 1)
     if rule.side_conditions:
         questions.append(Question(block, "equivariance", rule.symmetry, square))
-    own, *others = decide(candidate_of(name), questions, budget="quick", dtypes=(), seed=0)
+    # At the learning rate of `symcheck certify`: small updates would drown in the rounding of the weights.
+    candidate = Candidate(f"rule:{name}", {"lr": 0.1}, lambda params: OPTIMIZERS[name](params, lr=0.1))
+    own, *others = decide(candidate, questions, budget="quick", dtypes=(), seed=0)
     everywhere = own.verdict is not Verdict.REFUTED or not rule.side_conditions
     if not everywhere:  # ordinary gradients of a weight that is not square need not meet the side condition
         own = others[-1]
-    document = own.evidence.certificate
+    written, derivation = traced(name)
+    if own.verdict is not Verdict.PROVED:
+        written, derivation = {**written, "lines": 0, "certificates": 0}, ""
     facts = {
         "proof": {"action": rule.symmetry, "block": block, "square": not everywhere, **_answer(own)},
         "above": [{"action": spec, **_answer(result)} for spec, result in zip(larger, others, strict=False)],
         "shift": {result.property: _answer(result) for result in others[len(larger) :] if result.property in SHIFTS},
         "torch": VERSION,
     }
-    written, derivation = traced(name, document if own.verdict is Verdict.PROVED else None)
     return {**facts, **written}, derivation
 
 
@@ -196,32 +199,26 @@ def _found_jointly(name: str) -> Facts:
     return {"blocks": rows, "torch": VERSION}
 
 
-def candidate_of(name: str) -> Candidate:
-    """The front end of a rule with its own defaults, learning rate included."""
-    return Candidate(f"rule:{name}", {}, lambda params: OPTIMIZERS[name](params))
-
-
-def traced(name: str, document: Any = None) -> tuple[Facts, str]:
-    """Formula and cost, and the derivation as text: what follows from the operations of a rule without any search.
-
-    ``document`` are the certificates of its own group; proved here if they are not given.
-    """
+def traced(name: str) -> tuple[Facts, str]:
+    """Formula and cost, the derivation as text and its length: what follows from the operations without any search."""
     rule = get_rule(name)
-    block = get_block("experts" if rule.min_ndim == 3 else "matrix")
-    workshop = Workshop(candidate_of(name), BUDGETS["quick"])
-    derivation, text = None, ""
+    shapes = get_block("experts" if rule.min_ndim == 3 else "matrix").shapes
+    workshop = Workshop(Candidate(f"rule:{name}", {}, lambda params: OPTIMIZERS[name](params)), BUDGETS["quick"])
+    proved = None
     for spec in (rule.symmetry, *BELOW):
-        if document is None:
-            try:
-                document = workshop.prove("equivariance", parse_action(spec), block.shapes).document
-            except NoProof:
-                continue
-        derivation = explain(document["certificates"][0])
-        text = derivation.text() if spec == rule.symmetry else ""
+        try:
+            proved = workshop.prove("equivariance", parse_action(spec), shapes)
+        except NoProof:
+            continue
         break
+    certificates = [proof.certificate for proof in proved.proofs] if proved is not None else []
+    derivation = explain(certificates[0]) if certificates else None
+    text = derivation.text() if derivation is not None and spec == rule.symmetry else ""
     facts = {
         "formula": dataclasses.asdict(recipe(derivation)) if derivation is not None else None,
         "cost": [_cost(each) for each in cost(rule)],
+        "lines": sum(len(edge["lines"]) for one in certificates for edge in one["edges"]) if text else 0,
+        "certificates": len(certificates) if text else 0,
     }
     # The last paragraph has measured numbers in it.
     return facts, text.partition("\nBridge. ")[0].rstrip() + "\n" if text else ""
@@ -229,11 +226,6 @@ def traced(name: str, document: Any = None) -> tuple[Facts, str]:
 
 def _answer(result: Result) -> Facts:
     answer: Facts = {"verdict": result.verdict.value, "conditions": list(result.conditions)}
-    document = result.evidence.certificate
-    if result.verdict is Verdict.PROVED and isinstance(document, Mapping):
-        certificates = document["certificates"]
-        answer["lines"] = sum(len(edge["lines"]) for one in certificates for edge in one["edges"])
-        answer["certificates"] = len(certificates)
     if result.verdict not in (Verdict.PROVED, Verdict.REFUTED):
         answer["reason"] = result.reason
     return answer
@@ -282,7 +274,8 @@ def write(data: Mapping[str, Facts], derivations: Mapping[str, str]) -> None:
     for name, text in derivations.items():
         path = HERE / "proofs" / f"{name}.txt"
         path.write_text(text, encoding="utf-8") if text else path.unlink(missing_ok=True)
-    DATA.write_text(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    data = {name: data[name] for name in NAMES if name in data}
+    DATA.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for name, text in pages(data).items():
         (HERE / name).write_text(text, encoding="utf-8")
 
