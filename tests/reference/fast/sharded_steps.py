@@ -29,7 +29,7 @@ from reference.optimizers import hyper_parameters
 from reference.variants import VARIANTS
 
 STEPS = 2
-COUNT = 5
+COUNT = 3
 DOUBLE = Execution("float64")
 
 
@@ -61,9 +61,10 @@ def compare(
     placements: Sequence[Placement],
     grads_at: Sequence[Placement],
     execution: Execution = DOUBLE,
+    count: int = COUNT,
 ) -> dict[str, Any]:
     rng = torch.Generator().manual_seed(0)
-    whole = [nn.Parameter(torch.randn(shape, generator=rng, dtype=torch.float64)) for _ in range(COUNT)]
+    whole = [nn.Parameter(torch.randn(shape, generator=rng, dtype=torch.float64)) for _ in range(count)]
     parts = [nn.Parameter(distribute_tensor(each.detach().clone(), mesh, placements)) for each in whole]
     make = OPTIMIZERS[rule.name]
     optimizers = [make(params, precision=execution, **hyper_parameters(rule)) for params in (whole, parts)]
@@ -170,6 +171,8 @@ def cases(world: int) -> dict[str, dict[str, Any]]:
     for name, rule in chosen().items():
         shape = shape_of(rule)
         for axis in range(len(shape)):
+            if axis and name != "muon" and way(rule, [Shard(axis)], len(shape)) == "dealt":
+                continue  # dealt out like the first axis, and the rule sees no difference
             report[f"{name} Shard({axis})"] = compare(rule, shape, line, [Shard(axis)], [Shard(axis)])
     muon, row = get_rule("muon"), get_rule("row_norm")
     report["muon Replicate"] = compare(muon, (6, 4), line, [Replicate()], [Replicate()])
@@ -180,7 +183,7 @@ def cases(world: int) -> dict[str, dict[str, Any]]:
     report["row_norm unreduced"] = compare(row, (6, 4), line, [Shard(0)], [Partial()])
     # The shards of 7 x 5 have 160 and 120 bytes: ranks that counted their own would disagree about the stacks.
     few = Execution("float64", stack_bytes=720)
-    report["muon uneven stacks"] = compare(muon, (7, 5), line, [Shard(0)], [Shard(0)], few)
+    report["muon uneven stacks"] = compare(muon, (7, 5), line, [Shard(0)], [Shard(0)], few, 5)
     report["lion in pieces"] = compare(get_rule("lion"), (40, 5), line, [Shard(0)], [Shard(0)], few)
     report["adamw vector"] = compare(get_rule("adamw"), (5,), line, [Shard(0)], [Shard(0)])
     report["adagrad_norm vector"] = compare(get_rule("adagrad_norm"), (5,), line, [Shard(0)], [Shard(0)])
