@@ -13,7 +13,11 @@ from paper_repro.presets import data_names, data_root, load_data_spec
 
 @click.command("data")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Folder of the data sets.")
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the data sets: PAPER_REPRO_DATA, else paper-repro-data.",
+)
 @click.option("--files", type=click.Path(exists=True, file_okay=False), help="Make NAME from the text in this folder.")
 @click.option("--vocabulary", type=click.IntRange(min=257), default=16384, show_default=True, help="With --files.")
 @click.option("--held-out", type=float, default=0.01, show_default=True, help="With --files: share of each split.")

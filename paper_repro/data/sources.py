@@ -12,12 +12,17 @@ import hashlib
 import importlib
 import json
 import platform
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from paper_repro.data.cleaning import clean, normalise
+
+
+_HEADING = re.compile(r"\n(?=[^\n]+\n[*=~-]{3,}\n)")
+"""The line end in front of an underlined line."""
 
 
 class Document(NamedTuple):
@@ -51,7 +56,8 @@ class Source(Protocol):
 class Pydoc:
     """The language reference that CPython carries (``pydoc_data.topics``): 0.46 MB of English prose.
 
-    The text differs between versions of Python, so that the manifests do too.
+    A document is a section of a topic: topics are few, and some of them long. The text differs between versions of
+    Python, so that the manifests do too.
     """
 
     licence: str = "Python Software Foundation License"
@@ -62,7 +68,9 @@ class Pydoc:
         joined = "\0".join(f"{name}\0{topics[name]}" for name in sorted(topics))
 
         def documents() -> Iterator[Document]:
-            return (Document(name, normalise(topics[name])) for name in sorted(topics))
+            for name in sorted(topics):
+                for number, section in enumerate(_HEADING.split(normalise(topics[name]))):
+                    yield Document(f"{name}:{number}", normalise(section))
 
         digest = hashlib.sha256(joined.encode()).hexdigest()
         return [Part("topics", f"Python {platform.python_version()}, sha256 {digest}", documents)]

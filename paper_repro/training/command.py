@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +21,7 @@ from paper_repro.records import RATE_ROLES, RunInterrupted, RunRecord, RunSpec
 DEFAULT_RESULTS = Path("paper-repro-results")
 
 
-@click.command("run")
+@click.command("run", epilog=f"Presets: {', '.join(preset_names())}.")
 @click.argument("preset", metavar="PRESET")
 @click.argument("optimizer", metavar="OPTIMIZER")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Initialisation and data order.")
@@ -33,9 +35,14 @@ DEFAULT_RESULTS = Path("paper-repro-results")
 @click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16_autocast"]), help="Instead of the preset's.")
 @click.option("--split", type=click.Choice(["validation", "tuning"]), default="validation", show_default=True)
 @click.option("--results", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_RESULTS, show_default=True)
-@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Folder of the data sets.")
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the data sets: PAPER_REPRO_DATA, else paper-repro-data.",
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="A GPU if there is one, unless said otherwise.")
 @click.option("--sequences-per-forward", type=click.IntRange(min=1), help="Less memory; the same run but for rounding.")
+@click.option("--minutes", type=click.FloatRange(min=0), help="Stop after so long; the same command goes on.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard files into RESULTS/logs.")
 @click.option("--no-certify", is_flag=True, help="Do not ask symcheck about the optimizer first.")
 @click.option("--deterministic", is_flag=True, help="Bit-for-bit repeatable on a GPU too; slower.")
@@ -57,12 +64,17 @@ def command(
     seed: int,
     steps: int | None,
     split: Any,
+    minutes: float | None,
     **options: Any,
 ) -> None:
     """Train PRESET with OPTIMIZER and write its record to RESULTS.
 
-    An interrupted run (Ctrl-C, or a signal TERM) saves a checkpoint; the same command goes on from it. With several
-    devices: ``torchrun --nproc_per_node=8 -m paper_repro run ...``.
+    OPTIMIZER is <vocabulary>-<units>[-<router>]: rules for embedding and LM head (adamw, row, hybrid, right), for the
+    SwiGLU weights or experts (muon, hybrid, row) and for the router (adamw, row, left, left_uncentered, hybrid), such
+    as row-muon-left; or any rule of reference.
+
+    An interrupted run (Ctrl-C, a signal TERM, --minutes) saves a checkpoint and exits with 3; the same command goes on
+    from it. With several devices: torchrun --nproc_per_node=8 -m paper_repro run ...
     """
     if preset not in preset_names():
         raise ValueError(f"unknown preset {preset!r}: use one of {', '.join(preset_names())}")
@@ -83,12 +95,19 @@ def command(
     from paper_repro.training.run import run_one
 
     options["data"] = data_root(options["data"])
-    with stop_on_signal() as stop:
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    with stop_on_signal() as asked:
         try:
-            record = run_one(spec, stop=stop, progress=not quiet, certify=not no_certify, **options)
+            record = run_one(
+                spec,
+                stop=lambda: asked() or time.monotonic() > deadline,
+                progress=not quiet,
+                certify=not no_certify,
+                **options,
+            )
         except RunInterrupted as interrupted:
             click.echo(str(interrupted), err=True)
-            sys.exit(130)
+            sys.exit(3)
     if os.environ.get("RANK", "0") == "0":
         click.echo(summary(record))
 

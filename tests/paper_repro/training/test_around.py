@@ -143,7 +143,9 @@ def test_commands_make_data_train_and_go_on(tiny, world, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr("paper_repro.training.run.run_one", interrupted)
-        assert invoke(run_command, *run).exit_code == 130
+        assert invoke(run_command, *run).exit_code == 3
+    assert invoke(run_command, *run, "--minutes", 0).exit_code == 3
+    assert not list(read_records(results))
     done = invoke(run_command, *run, "--rate", "embedding=0.01", "--target-offset", 1)
     assert done.exit_code == 0
     (record,) = read_records(results)
