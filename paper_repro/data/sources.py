@@ -20,7 +20,6 @@ from typing import Any, NamedTuple, Protocol
 
 from paper_repro.data.cleaning import clean, normalise
 
-
 _HEADING = re.compile(r"\n(?=[^\n]+\n[*=~-]{3,}\n)")
 """The line end in front of an underlined line."""
 
