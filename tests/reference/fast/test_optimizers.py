@@ -254,6 +254,41 @@ def test_the_size_of_stacks_does_not_matter(rule: Rule) -> None:
     assert largest_difference(together, apart) <= allowed(rule, DOUBLE)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"), [("adamw", (40, 6)), ("adamw", (40,)), ("lion", (40,)), ("row_norm", (40, 6))]
+)
+def test_pieces_of_a_parameter_are_the_whole_to_the_last_bit(name: str, shape: tuple[int, ...]) -> None:
+    start = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    whole, cut = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    rule = get_rule(name, weight_decay=0.1)
+    assert len(list(step.pieces(cut, {}, 17))) > 2
+    states = []
+    for parameter, size in ((whole, 2**20), (cut, 17 * 8)):
+        optimizer = make(rule, [parameter], precision=Execution("float64", stack_bytes=size))
+        for index in range(STEPS):
+            parameter.grad = start.roll(index + 1, 0)
+            optimizer.step()
+        states.append(dict(optimizer.state[parameter]))
+    assert torch.equal(whole, cut)
+    for key, value in states[0].items():
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[1][key]))
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@pytest.mark.parametrize(
+    "rule", [get_rule("muon_heads", heads=2), get_rule("hybrid", order="row_then_polar", backend="gram_newton_schulz")]
+)
+def test_directions_compile_to_one_graph(rule: Rule) -> None:
+    """Momentum, norms, scales and polar factor: nothing in a direction depends on data."""
+    applied = Execution("float32").apply(rule)
+    grad = torch.stack(data((6, 4), 0)).float()
+    state = applied.init(grad)
+    compiled = torch.compile(applied.direction, backend="eager", fullgraph=True)
+    for got, expected in zip(compiled(grad, state), applied.direction(grad, state), strict=True):
+        got, expected = (each["momentum"] if isinstance(each, dict) else each for each in (got, expected))
+        assert torch.equal(got, expected)
+
+
 def test_stacks_are_no_larger_than_asked() -> None:
     params = [nn.Parameter(torch.zeros(4, 2)) for _ in range(5)]
     optimizer = make(get_rule("muon"), params, precision=Execution("float32", stack_bytes=2 * 32 + 31))
