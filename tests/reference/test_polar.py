@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 
@@ -230,6 +231,15 @@ def test_aol_divides_rows_or_columns_so_that_the_spectral_norm_is_at_most_one() 
     np.testing.assert_allclose(aol_normalize(x.T, 1.0, 0.0, "clamp"), expected.T, rtol=16 * EPS)
     # Gershgorin: diag(s)^{-1/2} |G| diag(s)^{-1/2} is similar to a matrix with row sums one.
     assert np.linalg.norm(expected, 2) <= 1 + 16 * EPS
+
+
+@pytest.mark.parametrize("shape", [(24, 16), (16, 24), (24, 24)], ids=str)
+def test_gram_newton_schulz_is_newton_schulz_to_thirteen_digits(shape: tuple[int, int]) -> None:
+    gram = get_orthogonalizer("gram_newton_schulz")
+    assert isinstance(gram, NewtonSchulz)
+    # Both magnify rounding by their slope at the smallest singular value; below a tenth of the norm it is 2e-13.
+    x, _ = with_spectrum(shape, list(np.geomspace(0.5, 1.0, 16)))
+    np.testing.assert_allclose(gram(x), dataclasses.replace(gram, gram_restarts=None)(x), rtol=0, atol=1e-13)
 
 
 @settings(max_examples=25, deadline=None)
