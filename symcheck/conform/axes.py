@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from reference.rule import Rule, State
-from symcheck.conform.oracle import Shape, Step, View
+from symcheck.conform.oracle import Shape, Step, View, as_matrices
 from symcheck.conform.suspect import Suspect, around
 
 
@@ -23,6 +23,7 @@ def suspects(rule: Rule) -> Iterator[Suspect]:
         yield around("layout", "rows and columns are exchanged: it works along the other axis", _transposed)
     yield viewed("a stack of matrices is stepped as one matrix, of all their rows", _all_rows)
     yield viewed("a stack is flattened to [first axis, rest]", _first_and_rest)
+    yield viewed("a vector is stepped as a matrix of one row", _one_row)
     yield viewed("a convolution is stepped kernel by kernel, over its last two axes", lambda shape: shape)
     yield viewed("a convolution is flattened to [all but the last axis, last axis]", _all_rows_of_kernels)
     yield Suspect(
@@ -40,6 +41,10 @@ def _all_rows(shape: Shape) -> Shape:
 
 def _first_and_rest(shape: Shape) -> Shape:
     return (shape[0], math.prod(shape[1:])) if len(shape) > 2 else shape
+
+
+def _one_row(shape: Shape) -> Shape:
+    return as_matrices((1, *shape) if len(shape) < 2 else shape)
 
 
 def _all_rows_of_kernels(shape: Shape) -> Shape:

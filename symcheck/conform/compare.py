@@ -184,7 +184,9 @@ def _step_differences(
         found.append(difference(got, expected, floor, step=number, tensor=DISPLACEMENT, parameter=parameter))
         entries = observed.record.states[number - 1][parameter]
         for name, value in arrays(after[parameter]):
-            match = next(match for match in matches if match.rule == name)
+            match = next((match for match in matches if match.rule == name), None)
+            if match is None or match.target not in entries:
+                continue
             own = as_rule(entries[match.target], value)
             factor = match.factor or 1.0
             if own is not None:

@@ -47,6 +47,13 @@ KNOWN: tuple[Known, ...] = (
         "documented in rule:adafactor: torch takes norms over the whole of a tensor with more than two axes, the rule "
         "over every matrix of it",
     ),
+    Known(
+        "rule:adafactor",
+        "adafactor",
+        lambda case: any(len(shape) < 2 for shape in case.shapes),
+        "documented in the rule: the front end shows it a vector as one row, which is the same but for gradients below "
+        "eps",
+    ),
 )
 
 
