@@ -91,11 +91,29 @@ _no_certify = click.option("--no-certify", is_flag=True, help="Do not ask symche
 @_data
 @click.option("--commands", is_flag=True, help="Print one command for each run that can start now, for a scheduler.")
 @click.option("--all", "everything", is_flag=True, help="List runs that are done as well.")
-def plan(scale: str, results: Path, data: Path | None, commands: bool, everything: bool) -> None:
-    """What remains to be run, in order of value, and how long it will take."""
+@click.option("--device-name", metavar="NAME", help="Estimate times not yet measured for this device, e.g. H100.")
+@click.option("--devices", type=click.IntRange(min=1), default=1, help="For --device-name: how many.")
+def plan(
+    scale: str,
+    results: Path,
+    data: Path | None,
+    commands: bool,
+    everything: bool,
+    device_name: str | None,
+    devices: int,
+) -> None:
+    """What remains to be run, in order of value, and how long it will take.
+
+    Times are measured ones of the same preset; before there are any, unknown, or with --device-name estimates from
+    counted operations and data sheets.
+    """
     from paper_repro.planning.listing import as_command, overview, table
 
     jobs = _planner(scale, results, data)()
+    if device_name is not None:
+        from paper_repro.planning.listing import estimated
+
+        jobs = estimated(jobs, device_name, devices)
     if commands:
         for job in jobs:
             if job.status == "todo" and job.spec is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shlex
 from collections import Counter
@@ -30,6 +31,29 @@ def table(jobs: Iterable[Job]) -> Iterator[str]:
             f"  {job.status:8}{job.preset:26}{job.optimizer:28}seed {job.seed:<5}{duration(job.seconds):>8}"
             f"{offset}{rates}"
         )
+
+
+def estimated(jobs: Sequence[Job], device: str, devices: int) -> list[Job]:
+    """The jobs with estimates of `paper_repro.training.estimate` where no time was measured.
+
+    One estimate per preset, scaled by the steps of each run. Raises ValueError for a device without a data sheet.
+    """
+    from paper_repro.planning.catalogue import Presets
+    from paper_repro.presets import default_spec
+    from paper_repro.training.estimate import estimate
+
+    per_step: dict[str, float] = {}
+    found = []
+    for job in jobs:
+        if not math.isfinite(job.seconds):
+            steps = Presets().steps(job.preset)
+            if job.preset not in per_step:
+                spec = default_spec(job.preset, job.optimizer)
+                per_step[job.preset] = estimate(spec, devices=devices, device=device).seconds / steps
+            steps = (job.spec.steps if job.spec is not None else None) or steps
+            job = dataclasses.replace(job, seconds=per_step[job.preset] * steps)
+        found.append(job)
+    return found
 
 
 def overview(jobs: Sequence[Job]) -> str:

@@ -132,6 +132,15 @@ def test_help_and_plan_need_no_data(capsys, tmp_path, monkeypatch):
     assert load_study("scaled").stages[0].name in out
 
 
+def test_times_are_estimated_for_a_device(folders, capsys):
+    code, out, _ = call(capsys, "plan", "smoke", *folders, "--device-name", "H100")
+    assert code == 0
+    assert "0 of 2 runs done, 2 left: about" in out
+    code, _, err = call(capsys, "plan", "smoke", *folders, "--device-name", "abacus")
+    assert code == 2
+    assert "no data sheet for device 'abacus'" in err
+
+
 def start(world, options):  # noqa: F811
     arguments = [str(Path(__file__).with_name("worker.py")), str(world / "presets"), "queue", "smoke", *options]
     root = str(Path(__file__).parents[3])
