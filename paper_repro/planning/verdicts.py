@@ -118,6 +118,7 @@ def _row(claim: Claim, evidence: Evidence, judgement: Judgement) -> Row:
         judgement = replace(judgement, finding=Finding.INCONCLUSIVE)
         reason += ": not confirmed"
     elif judgement.finding is Finding.INCONCLUSIVE:
-        more = f"add {judgement.seeds_to_add} seeds" if judgement.seeds_to_add else "eight seeds did not settle it"
+        added = judgement.seeds_to_add
+        more = f"add {added} seed{'s' if added > 1 else ''}" if added else "eight seeds did not settle it"
         reason = "; ".join(filter(None, (more, reason)))
     return Row(claim, evidence, judgement, secondary(evidence.pairs), reason)

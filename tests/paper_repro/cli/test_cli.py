@@ -175,14 +175,14 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(world, folders, capsys
     process = start(world, stormy)
     wait_for_checkpoint(results, process, records=0)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 3, err
     assert "interrupted; the same command goes on. 0 of 2 runs done" in err
 
     process = start(world, stormy)
     wait_for_checkpoint(results, process, records=1)
     process.kill()
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     assert len(list(read_records(results))) == 1
 
     code, _, err = call(capsys, "queue", "smoke", *stormy)
