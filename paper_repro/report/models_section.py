@@ -187,8 +187,8 @@ def compute_section(runs: Runs) -> Section:
                 "Cost",
                 ("preset", "configuration", "device", "runs", "tokens/s", "ms per step", "peak GiB", "device time"),
                 tuple(rows),
-                note="Medians over runs; steps and tokens without evaluation, device time with it. Peak memory is measured "
-                "on GPUs only.",
+                note="Medians over runs; steps and tokens without evaluation, device time with it. Peak memory is "
+                "measured on GPUs only.",
             ),
         ),
     )
