@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reference.conditioning import slope
 from reference.fast.precision import Precision, arithmetic
 from reference.orthogonalizers import NewtonSchulz
 from reference.transforms.polynomials import Quintic, Schedule
@@ -95,7 +94,7 @@ def uses_gram_form(method: FastNewtonSchulz, rows: int, cols: int) -> bool:
         return False
     used = arithmetic(method.precision)
     unit = max(used.unit, used.product_unit)
-    steepest = max([1.0, *(slope(segment) for segment in segments(method.schedule, method.gram_restarts))])
+    steepest = max([1.0, *(_slope(segment) for segment in segments(method.schedule, method.gram_restarts))])
     return steepest**2 * unit < 1 and gram_flops(rows, cols, method.schedule, method.gram_restarts) < polynomial_flops(
         rows, cols, method.schedule
     )
@@ -145,3 +144,11 @@ def _shorter_side_first(x: Tensor) -> tuple[Tensor, bool]:
 
 def _as_it_was(y: Tensor, tall: bool, x: Tensor) -> Tensor:
     return (y.mT if tall else y).reshape(x.shape)
+
+
+def _slope(segment: Schedule) -> float:
+    """As `reference.conditioning.slope`, in a form that `torch.compile` can follow."""
+    product = 1.0
+    for a, _, _ in segment:
+        product *= a
+    return product
