@@ -5,31 +5,31 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from symcheck.kernel import check, refutation
-from symcheck.kernel.document import Decline, Reject, fields, items, load
+from symcheck.kernel.check import SCHEMA, Accepted, check
+from symcheck.kernel.document import Decline, Reject, anything, conform, load, text
+from symcheck.kernel.refutation import SCHEMA as REFUTATION
+from symcheck.kernel.refutation import Refuted, check_refutation
 
 BUNDLE = "symcheck.certificates/1"
 """The schema of several certificates that together answer one question."""
 
 
-def verify(source: str | bytes) -> check.Accepted | refutation.Refuted:
+def verify(source: str | bytes) -> Accepted | Refuted:
     """Check a certificate or a refutation. Raises Reject or Decline, with one line that says why."""
     document = load(source)
-    schema = document.get("schema") if type(document) is dict else None
-    if schema == refutation.SCHEMA:
-        return refutation.check_refutation(document)
-    if schema == check.SCHEMA:
-        return check.check(document)
-    if schema == BUNDLE:
-        parts = [
-            check.check(part)
-            for part in items(fields(document, {"schema", "certificates"})["certificates"], at="document")
-        ]
-        if not parts:
-            raise Reject("document: no certificate")
-        statement = "; and ".join(dict.fromkeys(part.statement for part in parts))
-        return check.Accepted(statement, tuple(sorted({c for part in parts for c in part.conditions})))
-    raise Decline("document: no schema that this kernel knows")
+    conform(document, {"schema": text, "*": anything})
+    if document["schema"] == REFUTATION:
+        return check_refutation(document)
+    if document["schema"] == SCHEMA:
+        return check(document)
+    if document["schema"] != BUNDLE:
+        raise Decline("document: no schema that this kernel knows")
+    conform(document, {"schema": text, "certificates": [anything]})
+    parts = [check(part) for part in document["certificates"]]
+    if not parts:
+        raise Reject("document: no certificate")
+    statement = "; and ".join(dict.fromkeys(part.statement for part in parts))
+    return Accepted(statement, tuple(sorted({condition for part in parts for condition in part.conditions})))
 
 
 def main(paths: Sequence[str]) -> int:

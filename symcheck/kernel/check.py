@@ -7,17 +7,39 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
-from symcheck.kernel.axioms import CONDITIONS, HASH
-from symcheck.kernel.document import Decline, Reject, fields, integer, items, text
-from symcheck.kernel.laws import EIGEN, FREE, INV, ISO, MONOMIAL, Context, Label, Law, Variable, weaker
-from symcheck.kernel.linear import FIXED, FREE_OF, INFERENCE, implies, inputs, outputs, read_simple
-from symcheck.kernel.rules import RULES, Line, infer
+from symcheck.kernel.axioms import CONDITIONS
+from symcheck.kernel.document import Decline, Maybe, Reject, anything, conform, natural, one_of, rational, text, upto
+from symcheck.kernel.laws import INV, MONOMIAL, Context, Label, Law, Variable
+from symcheck.kernel.linear import PROPERTIES, Linear
+from symcheck.kernel.rules import Line, check_form, infer
 
 SCHEMA = "symcheck.certificate/1"
-NOISE = "in distribution over its random numbers"
-OPERATIONS = {*RULES, "input", "random", "part", "coerce"}
+SOURCES = ("document.py", "axioms.py", "axioms.json", "laws.py", "rules.py", "linear.py", "check.py")
+_TEXT = "".join(Path(__file__).with_name(name).read_text("utf-8") for name in SOURCES)
+HASH = hashlib.sha256(_TEXT.encode()).hexdigest()
+"""What a certificate was written for: the axioms, and the code that applies them."""
+
+CHARACTERS = [(text, natural, rational)]
+VARIABLES = [{"name": text, "class": one_of(*MONOMIAL, "orth", "stab1"), "axes": upto(8), "fibre": Maybe(text)}]
+AXES = [Maybe((text, natural, one_of(1, -1)))]
+CLAIM = {
+    "property": text, "variables": VARIABLES, "tensors": [AXES],
+    "characters?": {"weight?": CHARACTERS, "grad?": CHARACTERS},
+}  # fmt: skip
+GAUGE = {"name": text, "class": one_of(*(kind for _, kind in CONDITIONS))}
+LINE = {"op": text, "in": [natural], "law": anything, "at?": {"*": anything}, "gauge?": GAUGE}
+EDGE = {
+    "source": text, "target": text, "lines": [LINE], "outputs": {"*": natural}, "leaks": [natural],
+    "rename": {"*": text},
+}  # fmt: skip
+NODE = {"name": text, "gauges": [{**GAUGE, "fibre": Maybe(text)}], "laws": {"*": anything}}
+CERTIFICATE = {
+    "schema": one_of(SCHEMA), "axioms": text, "subject": text, "claim": anything, "conditions": [text], "nodes": [NODE],
+    "edges": [EDGE], "bridge": {"steps": natural, "worst": text},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,254 +61,172 @@ def subject(claim: Any, edges: Sequence[Mapping[str, Any]]) -> str:
 
 def check(document: Any) -> Accepted:
     """Accept a certificate, or raise Reject or Decline with the reason."""
-    keys = {"schema", "axioms", "subject", "claim", "conditions", "nodes", "edges", "bridge"}
-    data = fields(document, keys)
-    text(data["schema"], {SCHEMA}, at="schema")
-    if text(data["axioms"], at="axioms") != HASH:
-        raise Decline("axioms: the certificate was written for another table of axioms")
-    bridge = fields(data["bridge"], {"steps", "worst"}, at="bridge")
-    integer(bridge["steps"], 0, 1 << 53, at="bridge"), text(bridge["worst"], at="bridge")
-    claim = Claim(data["claim"])
-    nodes: dict[str, _Node] = {}
-    for item in items(data["nodes"], at="nodes"):
-        node = _Node(claim, fields(item, {"name", "gauges", "laws"}, at="nodes"))
-        nodes[node.name] = node
-    if len(nodes) != len(data["nodes"]) or "start" not in nodes or nodes["start"].laws:
+    conform(document, CERTIFICATE)
+    if document["axioms"] != HASH:
+        raise Decline("axioms: the certificate was written for another kernel")
+    claim = Claim(document["claim"])
+    nodes = {data["name"]: Node(claim, data) for data in document["nodes"]}
+    if len(nodes) != len(document["nodes"]) or "start" not in nodes or nodes["start"].laws:
         raise Reject("nodes: names must differ, and 'start' has no state")
     conditions: set[str] = set()
     reached, gradients = {"start"}, False
-    for number, item in enumerate(items(data["edges"], at="edges")):
-        edge = _Edge(claim, nodes, item, f"edge {number}")
-        if edge.source.name not in reached:
-            raise Reject(f"edge {number}: no edge before it leads to {edge.source.name!r}")
-        reached.add(edge.target.name)
-        conditions |= edge.conditions
-        gradients |= any(line.op == "input" and line.at["name"].startswith("grad:") for line in edge.lines)
+    for number, data in enumerate(document["edges"]):
+        source, target = data["source"], data["target"]
+        if source not in reached or target not in nodes:
+            raise Reject(f"edge {number}: {target!r} is no node, or no edge before it leads to {source!r}")
+        reached.add(target)
+        try:
+            conditions |= _step(claim, nodes[source], nodes[target], data)
+        except Reject as reason:
+            raise Reject(f"edge {number}, {reason}") from None
+        gradients |= any(line["at"]["name"].startswith("grad:") for line in data["lines"] if line["op"] == "input")
     if not gradients or reached != set(nodes):
         raise Reject("edges: no step that sees a gradient, or a node that is never reached")
-    if text(data["subject"], at="subject") != subject(data["claim"], data["edges"]):
+    if document["subject"] != subject(document["claim"], document["edges"]):
         raise Reject("subject: the certificate was written for another claim or another program")
-    if items(data["conditions"], at="conditions") != sorted(conditions):
+    if document["conditions"] != sorted(conditions):
         raise Reject(f"conditions: must be {sorted(conditions)}")
     return Accepted(claim.statement, tuple(sorted(conditions)))
 
 
+def declared(rows: Any, variables: Mapping[str, Variable]) -> dict[str, Variable]:
+    """New variables, each named once; their fibres are permutations, declared before."""
+    new: dict[str, Variable] = {}
+    for row in rows:
+        name, fibre = row["name"], row["fibre"]
+        if name in variables or name in new or (fibre and {**variables, **new}.get(fibre) != Variable("perm")):
+            raise Reject(f"variables: {name} is named twice, or its fibre is no permutation")
+        new[name] = Variable(row["class"], row.get("axes", 1), fibre)
+    return new
+
+
 class Claim:
-    """What is claimed: a property, the variables that act, and how they act on weights and gradients."""
+    """What is claimed: a property, the variables that act, and the laws of weights and gradients."""
 
     def __init__(self, data: Any) -> None:
-        self.property = text(data.get("property") if type(data) is dict else None, at="claim")
+        conform(data, {"property": text, "*": anything}, "claim")
+        self.property: str = data["property"]
         self.variables: dict[str, Variable] = {}
         self.laws: dict[str, Any] = {}
-        if self.property in INFERENCE:
-            self._simple(data)
+        self.goals: dict[str, Any] = {}
+        if self.property in PROPERTIES:
+            self._linear(data)
         elif self.property == "equivariance":
-            self._equivariance(fields(data, {"property", "variables", "tensors"}, {"characters"}, at="claim"))
+            self._equivariance(data)
         else:
             raise Decline(f"claim: unknown property {self.property!r}")
-        self.weights = [name for name in self.laws if name.startswith("weight:")]
 
-    def _simple(self, data: Any) -> None:
+    def _linear(self, data: Any) -> None:
         free = self.property == "independence"
-        fields(data, {"property", "tensors"} | ({"of"} if free else set()), at="claim")
-        count = integer(data["tensors"], 1 + free, 64 if free else 1, at="claim")
-        names = [f"{kind}:{number}" for kind in ("weight", "grad") for number in range(count)]
-        self.laws = {name: FREE_OF if free else inputs(self.property, name) for name in names}
+        conform(data, {"property": text, "tensors": upto(64)} | ({"of": text} if free else {}), "claim")
+        logic, count = Linear(self.property), data["tensors"]
+        if count < 2 if free else count != 1:
+            raise Reject("claim: independence is about several tensors, shifts and sums are about one")
+        for number in map(str, range(count)):
+            self.laws |= {f"weight:{number}": logic.weight, f"grad:{number}": logic.grad}
+            self.goals[f"weight:{number}"] = logic.goal
         self.statement = f"{self.property} of the weights, rows being their first axis"
         if free:
-            of = text(data["of"], set(names), at="claim")
-            for kind in ("weight", "grad"):  # the other gradient may be anything, and its own weight with it
-                self.laws[f"{kind}:{of.partition(':')[2]}"] = None
-            self.statement = f"the other weights do not depend on {of}"
+            number = data["of"].partition(":")[2]
+            if data["of"] not in self.laws:
+                raise Reject(f"claim: no input {data['of']!r}")
+            # The other gradient may be anything, and its own weight with it.
+            self.laws |= {f"weight:{number}": None, f"grad:{number}": None}
+            self.goals[f"weight:{number}"] = None
+            self.statement = f"the other weights do not depend on {data['of']}"
 
-    def _equivariance(self, data: Mapping[str, Any]) -> None:
-        for item in items(data["variables"], at="variables"):
-            row = fields(item, {"name", "class", "axes", "fibre"}, at="variables")
-            name, kind = text(row["name"], at="variables"), {*MONOMIAL, "orth", "stab1"}
-            fibre = None if row["fibre"] is None else text(row["fibre"], at="variables")
-            if name in self.variables or (fibre is not None and self.variables.get(fibre) != Variable("perm")):
-                raise Reject(f"variables: {name} is named twice, or its fibre is no permutation of its own")
-            axes = integer(row["axes"], 0, 8, at="variables")
-            self.variables[name] = Variable(text(row["class"], kind, at="variables"), axes, fibre)
+    def _equivariance(self, data: Any) -> None:
+        conform(data, CLAIM, "claim")
+        self.variables = declared(data["variables"], {})
         context, words = Context(self.variables), []
-        for number, item in enumerate(items(data["tensors"], at="tensors")):
-            labels = [None if a is None else items(a, 3, at="tensors") for a in items(item, at="tensors")]
-            for kind_, side in (("weight", 1), ("grad", -1)):
-                law = Law(tuple(INV if a is None else self._label(context, a, side) for a in labels))
-                self.laws[f"{kind_}:{number}"] = context.check(law)
-            words.append(" x ".join("1" if a is None else f"{a[0]}{'*' * (a[2] < 0)}" for a in labels))
+        for number, axes in enumerate(data["tensors"]):
+            for kind, side in (("weight", 1), ("grad", -1)):
+                law = Law(tuple(INV if axis is None else self._label(context, axis, side) for axis in axes))
+                self.laws[f"{kind}:{number}"] = context.check(law)
+            words.append(" x ".join("1" if a is None else f"{a[0]}{'*' * (a[2] < 0)}" for a in axes))
         if not words:
             raise Reject("tensors: there are none")
-        for kind_, rows in fields(data.get("characters", {}), set(), {"weight", "grad"}, at="characters").items():
-            read = context.read({"axes": [], "scalars": rows}, "characters")
-            scalars = () if read is None else read.scalars
-            for name in [n for n in self.laws if n.startswith(kind_)]:
-                self.laws[name] = replace(self.laws[name], scalars=scalars)
-            words.append(" ".join([kind_, *(f"{n}^({k}, {e})" for n, k, e in scalars)]))
+        for kind, rows in data.get("characters", {}).items():
+            scalars = context.scalars(rows)
+            self.laws |= {n: replace(law, scalars=scalars) for n, law in self.laws.items() if n.startswith(kind)}
+            words.append(" ".join([kind, *(f"{n}^({k}, {e})" for n, k, e in scalars)]))
+        self.goals = {name: law for name, law in self.laws.items() if name.startswith("weight:")}
         kinds = (f"{n} in {v.kind}{f' for each {v.fibre}' if v.fibre else ''}" for n, v in self.variables.items())
         self.statement = f"equivariance under {'; '.join(words)} for {', '.join(kinds) or 'nothing'}"
 
     @staticmethod
     def _label(context: Context, axis: Sequence[Any], side: int) -> Label:
-        variable = context.of(("vec", text(axis[0], at="tensors")))
-        sub, power = integer(axis[1], 0, variable.axes - 1, at="tensors"), integer(axis[2], -1, 1, at="tensors")
-        if power == 0:
-            raise Reject(f"tensors: {axis}")
+        name, sub, power = axis
+        variable = context.of(("vec", name))
+        if sub >= variable.axes:
+            raise Reject(f"tensors: {name} has no axis {sub}")
         scales = MONOMIAL.get(variable.kind, (0, 0, 0))[2]
-        return context.vec(axis[0], sub, 1, Fraction(side * power * scales))
+        return context.vec(name, sub, 1, Fraction(side * power * scales))
 
-    def read(self, context: Context, data: Any, path: str) -> Any:
-        """A law of this property from JSON."""
-        return read_simple(self.property, data, path) if self.property in INFERENCE else context.read(data, path)
+    def logic(self, gauges: Mapping[str, Variable]) -> Any:
+        """The laws of the property, with these gauges in scope."""
+        return Linear(self.property) if self.property in PROPERTIES else Context(self.variables, gauges)
 
 
-class _Node:
+class Node:
     """The state tensors present at some time, their laws, and the gauges that these mention."""
 
-    def __init__(self, claim: Claim, data: Mapping[str, Any]) -> None:
-        self.name = text(data["name"], at="nodes")
-        self.gauges: dict[str, Variable] = {}
-        for item in items(data["gauges"], at="gauges"):
-            row = fields(item, {"name", "class", "fibre"}, at="gauges")
-            name, kind = text(row["name"], at="gauges"), text(row["class"], {"sign", "orth", "block"}, at="gauges")
-            if name in claim.variables or name in self.gauges or row["fibre"] not in (None, *claim.variables):
-                raise Reject(f"gauges: {name}")
-            self.gauges[name] = Variable(kind, 1, row["fibre"])
-        context = Context({**claim.variables, **self.gauges})
-        laws = fields(data["laws"], set(), {*data["laws"]} if type(data["laws"]) is dict else set(), at="laws")
-        if wrong := [name for name in laws if not name.startswith("state:")]:
-            raise Reject(f"laws: {wrong[0]} is no state")
-        self.laws = {name: claim.read(context, law, name) for name, law in laws.items()}
-        used = {x[1] for law in self.laws.values() if isinstance(law, Law) for x in law.axes if len(x) > 1}
-        if unused := sorted(self.gauges.keys() - used):
-            raise Reject(f"gauges: no law mentions {unused[0]}")
-        if claim.property == "shift_quotient" and any(law and law[0] == "base" for law in self.laws.values()):
-            raise Reject("laws: in a quotient every step has a shift of its own")
+    def __init__(self, claim: Claim, data: Any) -> None:
+        self.gauges = declared(data["gauges"], claim.variables)
+        logic = claim.logic(self.gauges)
+        self.laws = {name: logic.read(law) for name, law in data["laws"].items()}
+        for name, law in self.laws.items():
+            if not name.startswith("state:") or not logic.lasting(law):
+                raise Reject(f"laws: {name} is no state, or has a law of one step only")
 
 
-class _Edge:
-    """One step: its lines are checked on construction."""
-
-    def __init__(self, claim: Claim, nodes: Mapping[str, _Node], item: Any, path: str) -> None:
-        data = fields(item, {"source", "target", "lines", "outputs", "leaks", "rename"}, at=path)
-        self.source, self.target = (nodes[text(data[k], set(nodes), at=path)] for k in ("source", "target"))
-        self.claim, self.path = claim, path
-        self.context = Context({**claim.variables, **self.source.gauges})
-        self.known = {**claim.laws, **self.source.laws}
-        self.lines: list[Line] = []
-        self.laws: list[Any] = []
-        self.conditions: set[str] = set()
-        for number, row in enumerate(items(data["lines"], at=path)):
-            try:
-                self._line(number, row)
-            except Reject as reason:
-                raise Reject(f"{path}, line {number}: {reason}") from None
-        for leak in items(data["leaks"], at=path):
-            if not self._invariant(self._law(leak)):
-                raise Reject(f"{path}: line {leak} leaves the program and is not invariant")
-        self._outputs(data)
-
-    def _law(self, number: Any) -> Any:
-        return self.laws[integer(number, 0, len(self.laws) - 1, at=self.path)]
-
-    def _line(self, number: int, row: Any) -> None:
-        data = fields(row, {"op", "in", "law"}, {"at", "gauge"}, at="line")
-        op, declared = text(data["op"], OPERATIONS, at="op"), data["law"]
-        ins = tuple(integer(i, 0, number - 1, at="in") for i in items(data["in"], at="in"))
-        at = data.get("at", {})
-        fields(at, set(), {*at} if type(at) is dict else set(), at="at")
-        gauge = None
-        if "gauge" in data:
-            named = fields(data["gauge"], {"name", "class"}, at="gauge")
-            gauge = (text(named["name"], at="gauge"), text(named["class"], at="gauge"))
-            if op not in {op for op, _ in CONDITIONS} or declared is None:
-                raise Reject(f"{op} has no gauge")
-        line = Line(op, ins, at, gauge)
-        self.lines.append(line)
-        law = self._infer(line, [self.laws[i] for i in ins], declared)
-        if isinstance(law, dict):
-            parts = items(declared, len(law), at="law")
-            same = [self.claim.read(self.context, part, "law") for part in parts] == list(law.values())
-        else:
-            same = declared is None or self.claim.read(self.context, declared, "law") == law
-        if not same or (law is None and declared is not None):
-            raise Reject(f"{op} does not have the law {declared}")
-        self.laws.append(None if declared is None else law)
-
-    def _infer(self, line: Line, operands: Sequence[Any], declared: Any) -> Any:
-        simple = INFERENCE.get(self.claim.property)
-        if line.op == "input":
-            name = text(fields(line.at, {"name"}, at="input")["name"], set(self.known), at="input")
-            items(list(line.ins), 0, at="input")
-            return self.known[name]
-        if declared is None:
-            return None
-        if line.op in ("coerce", "random") and (line.op == "coerce" or not simple):
-            goal = self.claim.read(self.context, declared, "law")
-            good = self._coerced(line, operands, goal) if line.op == "coerce" else self._random(line, goal)
-            return goal if good else None
-        if simple:
-            return simple(self.lines, line, operands)
-        if line.op == "part":
-            (bundle,) = items(list(operands), 1, at="part")
-            parts = bundle if isinstance(bundle, dict) else {}
-            return parts[text(fields(line.at, {"part"}, at="part")["part"], set(parts), at="part")]
-        if not all(isinstance(law, Law) for law in operands):
-            return None
-        law = infer(self.context, line, operands)
-        if line.gauge is not None and (line.op, line.gauge[1]) in CONDITIONS:
-            self.conditions.add(CONDITIONS[line.op, line.gauge[1]])
-        return law
-
-    def _coerced(self, line: Line, operands: Sequence[Any], goal: Any) -> bool:
-        fields(line.at, set(), at="coerce")
-        (law,) = items(list(operands), 1, at="coerce")
-        if isinstance(goal, tuple):
-            return implies(law, goal)
-        return isinstance(law, Law) and weaker(self.context, law, goal)
-
-    def _random(self, line: Line, law: Law) -> bool:
-        """Whether noise has this law: it is drawn anew, so the gauges of this step may not depend on it."""
-        data = fields(line.at, {"rank", "distribution"}, at="random")
-        kind = text(data["distribution"], {"normal", "symmetric", "iid"}, at="random")
-        self.conditions.add(NOISE)
-        if law != Law(law.axes) or line.ins or len(law.axes) != integer(data["rank"], 0, 64, at="random"):
-            return False
-        vecs = [label for label in law.axes if label != INV]
-        own = all(label[0] == "vec" and label[1] in self.claim.variables for label in vecs)
-        return own and all(
-            not label[4] and label[3] <= (kind != "iid") and (kind == "normal" or not self.context.linear(label))
-            for label in vecs
-        )
-
-    def _invariant(self, law: Any) -> bool:
-        if self.claim.property == "horizontality":
-            return True  # a statement about one run, not about two
-        if not isinstance(law, Law):
-            return law in (FIXED, FREE_OF)
-        return law.zero or (not law.scalars and all(x in (INV, FREE, ISO) or x[0] in EIGEN for x in law.axes))
-
-    def _outputs(self, data: Mapping[str, Any]) -> None:
-        rename = fields(data["rename"], set(self.target.gauges), at=f"{self.path}, rename")
-        for old, new in rename.items():
-            found = self.context.variables.get(text(new, at="rename"))
-            if found != self.target.gauges[old] or new in self.claim.variables:
-                raise Reject(f"{self.path}: gauge {old} cannot become {new}")
-        goals = {**{name: self.claim.laws[name] for name in self.claim.weights}, **self.target.laws}
-        for name, number in fields(data["outputs"], set(goals), at=f"{self.path}, outputs").items():
-            law, goal = self._law(number), goals[name]
-            if isinstance(goal, Law):
-                good = isinstance(law, Law) and _fits(law, goal, rename)
-            elif name in self.target.laws or goal is None:
-                good = goal is None or implies(law, goal)
-            else:
-                good = outputs(self.claim.property, law)
-            if not good:
-                raise Reject(f"{self.path}: output {name} does not have the law that is claimed")
+def _step(claim: Claim, source: Node, target: Node, data: Any) -> set[str]:
+    """Check one step; the conditions that its lines need."""
+    logic, known = claim.logic(source.gauges), claim.laws | source.laws
+    lines: list[Line] = []
+    laws: list[Any] = []
+    for number, row in enumerate(data["lines"]):
+        try:
+            laws.append(_law(logic, known, row, lines, laws))
+        except Reject as reason:
+            raise Reject(f"line {number}: {reason}") from None
+    outputs, rename, goals = data["outputs"], data["rename"], claim.goals | target.laws
+    if outputs.keys() != goals.keys() or max([*data["leaks"], *outputs.values()], default=0) >= len(lines):
+        raise Reject("the outputs are not those of the target, or there is no such line")
+    for leak in data["leaks"]:
+        if not logic.still(laws[leak]):
+            raise Reject(f"line {leak} leaves the program and is not invariant")
+    gauges = {old: logic.variables.get(new) for old, new in rename.items() if new not in claim.variables}
+    if gauges != target.gauges:
+        raise Reject("the gauges of the target are not those of this step")
+    for name, number in outputs.items():
+        goal = goals[name].renamed(rename) if isinstance(goals[name], Law) else goals[name]
+        if not logic.implies(laws[number], goal):
+            raise Reject(f"output {name} does not have the law that is claimed")
+    return set(logic.conditions)
 
 
-def _fits(law: Law, goal: Law, rename: Mapping[str, str]) -> bool:
-    """Whether a law is the goal's, whose gauges have other names, with all facts of it and perhaps more."""
-    axes = tuple((x[0], rename.get(x[1], x[1]), *x[2:]) if len(x) > 1 else x for x in goal.axes)
-    same = (law.axes, law.scalars, law.zero) == (axes, goal.scalars, goal.zero)
-    return same and law.sym >= goal.sym and law.nonneg >= goal.nonneg
+def _law(logic: Any, known: Mapping[str, Any], row: Any, lines: list[Line], laws: Sequence[Any]) -> Any:
+    """The law that a line declares, if it follows from those of its operands; of a bundle, its parts by name."""
+    if any(number >= len(lines) for number in row["in"]):
+        raise Reject("an operand comes later")
+    gauge = (row["gauge"]["name"], row["gauge"]["class"]) if "gauge" in row else None
+    line = Line(row["op"], tuple(row["in"]), row.get("at", {}), gauge)
+    lines.append(line)
+    check_form(line)
+    operands, law = [laws[number] for number in line.ins], row["law"]
+    if line.op == "input" and line.at["name"] not in known:
+        raise Reject(f"no input {line.at['name']!r}")
+    if law is None:
+        return None
+    if line.op == "input":
+        found = known[line.at["name"]]
+    elif isinstance(logic, Linear):
+        found = logic.infer(lines, operands)
+    else:
+        found = infer(logic, line, operands, logic.read(law) if line.op == "random" else None)
+    bundle = found if isinstance(found, dict) else {"": found}
+    goals = [logic.read(part) for part in (law if isinstance(found, dict) and type(law) is list else [law])]
+    if len(goals) != len(bundle) or not all(map(logic.implies, bundle.values(), goals)):
+        raise Reject(f"{line.op} does not have the law {law}")
+    return dict(zip(bundle, goals, strict=True)) if isinstance(found, dict) else goals[0]

@@ -1,12 +1,12 @@
-"""Strict JSON: one text has one meaning, and every field is read by a typed reader that names its path."""
+"""Strict JSON: one text has one meaning, and a document is compared with its form before anything is read of it."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_BYTES = 64 << 20
 MAX_DEPTH = 12
@@ -24,7 +24,10 @@ class Decline(Exception):
     """The document may be right, but is outside what the kernel can check: one line that names it."""
 
 
-def load(source: str | bytes) -> object:
+# -- text --------------------------------------------------------------------------------------------------------------
+
+
+def load(source: str | bytes) -> Any:
     """The value of a JSON text. Reject: not strict JSON (duplicate keys, floats, deep nesting, large ...)."""
     try:
         data = source.encode() if isinstance(source, str) else source
@@ -36,7 +39,7 @@ def load(source: str | bytes) -> object:
             depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
             if depth > MAX_DEPTH:
                 raise Reject(f"document: nested deeper than {MAX_DEPTH}")
-        value: object = json.loads(
+        value = json.loads(
             decoded, object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_number
         )
         if "\\u" in decoded:
@@ -67,49 +70,74 @@ def _short(data: object) -> str:
     return repr(data)[:60]
 
 
-def fields(
-    data: object, required: AbstractSet[str], optional: AbstractSet[str] = frozenset(), *, at: str = "document"
-) -> dict[str, Any]:
-    """An object with all ``required`` keys and no others than the ``optional`` ones."""
-    if type(data) is not dict:
-        raise Reject(f"{at}: {_short(data)} is no object")
-    if wrong := sorted((required - data.keys()) | (data.keys() - required - optional)):
-        raise Reject(f"{at}: key {_short(wrong[0])} is {'missing' if wrong[0] in required else 'unknown'}")
-    return data
+# -- forms -------------------------------------------------------------------------------------------------------------
 
 
-def items(data: object, length: int | None = None, *, at: str) -> list[Any]:
-    """A list, of ``length`` entries where given."""
-    if type(data) is not list or length not in (None, len(data)):
-        raise Reject(f"{at}: {_short(data)} is no list{'' if length is None else f' of {length}'}")
-    return data
+class Maybe(NamedTuple):
+    """The form of what may be null."""
+
+    form: Any
 
 
-def text(data: object, choices: AbstractSet[str] | None = None, *, at: str) -> str:
-    """A string, one of ``choices`` where given."""
-    if type(data) is not str or (choices is not None and data not in choices):
-        raise Reject(f"{at}: {_short(data)} is no text" + ("" if choices is None else f" of {_short(sorted(choices))}"))
-    return data
+def text(data: object) -> bool:
+    """A string."""
+    return type(data) is str
 
 
-def integer(data: object, low: int, high: int, *, at: str) -> int:
-    """An integer with ``low <= value <= high`` (a boolean is none)."""
-    if type(data) is not int or not low <= data <= high:
-        raise Reject(f"{at}: {_short(data)} is no integer from {low} to {high}")
-    return data
-
-
-def flag(data: object, *, at: str) -> bool:
+def flag(data: object) -> bool:
     """A boolean."""
-    if type(data) is not bool:
-        raise Reject(f"{at}: {_short(data)} is neither true nor false")
-    return data
+    return type(data) is bool
 
 
-def fraction(data: object, *, at: str) -> Fraction:
+def rational(data: object) -> bool:
     """A rational number, written as ``str(Fraction)`` writes it: ``-3/5``, ``0``."""
-    if type(data) is str and len(data) <= MAX_FRACTION and _FRACTION.fullmatch(data):
-        value = Fraction(data)
-        if str(value) == data:
-            return value
-    raise Reject(f"{at}: {_short(data)} is no fraction in lowest terms, written like '-3/5'")
+    good = type(data) is str and len(data) <= MAX_FRACTION and _FRACTION.fullmatch(data)
+    return bool(good) and str(Fraction(str(data))) == data
+
+
+def natural(data: object) -> bool:
+    """An integer that is not negative (a boolean is none)."""
+    return type(data) is int and data >= 0
+
+
+def upto(high: int) -> Callable[[object], bool]:
+    """An integer from 0 to ``high``."""
+    return lambda data: type(data) is int and 0 <= data <= high
+
+
+def anything(data: object) -> bool:
+    """What has a form that is looked at later."""
+    return True
+
+
+def one_of(*choices: object) -> Callable[[object], bool]:
+    """One of these strings or integers, listed once."""
+    return lambda data: type(data) in (str, int) and data in choices
+
+
+def conform(data: Any, form: Any, at: str = "document") -> None:
+    """Reject unless ``data`` has the form, which looks like it.
+
+    ``[form]`` is a list, ``(form, ...)`` a list of that length, ``{key: form}`` an object; its keys that end in ``?``
+    may be missing, and the key ``*`` stands for any. Everything else is one of the functions above.
+    """
+    todo: list[tuple[Any, Any, tuple[Any, ...]]] = [(data, form, (at,))]
+    while todo:
+        data, form, path = todo.pop()
+        reason = ""
+        if isinstance(form, Maybe):
+            todo += [] if data is None else [(data, form.form, path)]
+        elif type(form) is dict and type(data) is dict:
+            known = {key.removesuffix("?"): inner for key, inner in form.items()}
+            wrong = [key for key in form if not key.endswith(("?", "*")) and key not in data]
+            wrong += [key for key in data if key not in known and "*" not in known]
+            reason = f"missing or unknown key {_short(wrong[0])}" if wrong else ""
+            todo += [(value, known.get(key, known.get("*")), (*path, key)) for key, value in data.items()]
+        elif type(form) is list and type(data) is list:
+            todo += [(value, form[0], (*path, number)) for number, value in enumerate(data)]
+        elif type(form) is tuple and type(data) is list and len(data) == len(form):
+            todo += [(value, inner, (*path, n)) for n, (value, inner) in enumerate(zip(data, form, strict=True))]
+        elif not callable(form) or not form(data):
+            reason = f"{_short(data)} does not belong there"
+        if reason:
+            raise Reject(f"{'/'.join(_short(key).strip(chr(39)) for key in path)}: {reason}")

@@ -1,12 +1,14 @@
 """Exact group elements: matrices of rational numbers that provably belong to the class of their variable."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from fractions import Fraction
 from math import prod
 from operator import mul
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from symcheck.kernel.document import Reject, fields, fraction, integer, items, text
+from symcheck.kernel.check import AXES, VARIABLES, declared
+from symcheck.kernel.document import Reject, conform, rational
 from symcheck.kernel.evaluate import Array, contract, places
 
 MAX_SIZE = 128
@@ -42,46 +44,31 @@ def _belongs(kind: str, rows: Matrix) -> bool:
     return all(sum(map(mul, rows[i], rows[j])) == (i == j) for i in n for j in n)
 
 
-def _matrix(data: object, kind: str, name: str) -> Matrix:
-    size = integer(len(items(data, at=name)), 1, MAX_SIZE, at=f"size of {name}")
-    rows = [[fraction(x, at=name) for x in items(row, size, at=name)] for row in items(data, at=name)]
-    if not _belongs(kind, rows):
-        raise Reject(f"element {name}: a matrix is not of class {kind}")
-    return rows
-
-
-def read_variables(data: object, element: object) -> dict[str, Variable]:
+def read_variables(data: Any, element: Any) -> dict[str, Variable]:
     """The variables of a claim with their matrices. Reject: a matrix that does not belong to the class."""
+    conform(data, VARIABLES, "variables")
+    conform(element, {row["name"]: [[[rational]]] for row in data}, "element")
     variables: dict[str, Variable] = {}
-    rows = [fields(row, {"name", "class", "axes", "fibre"}, at="variables") for row in items(data, at="variables")]
-    matrices_of = fields(element, {text(row["name"], at="variables") for row in rows}, at="element")
-    for row in rows:
-        name, kind = row["name"], text(row["class"], {*DIAGONAL, *ORTHOGONAL}, at="class")
-        fibre = row["fibre"] if row["fibre"] is None else text(row["fibre"], variables.keys(), at="fibre")
-        if name in variables or (fibre is not None and variables[fibre][:3] != ("perm", 1, None)):
-            raise Reject(f"variables: {name} is there twice, or its fibre is no permutation of one axis")
-        matrices = [_matrix(own, kind, name) for own in items(matrices_of[name], at=name)]
-        if len({len(own) for own in matrices}) != 1:
+    for name, (kind, axes, fibre) in ((name, astuple(v)) for name, v in declared(data, {}).items()):
+        matrices = [[[Fraction(x) for x in line] for line in rows] for rows in element[name]]
+        sizes = {len(rows) for rows in matrices} | {len(row) for rows in matrices for row in rows}
+        if len(sizes) != 1 or not 0 < min(sizes) <= MAX_SIZE:
             raise Reject(f"element {name}: no matrices, or of different sizes")
+        if not all(_belongs(kind, rows) for rows in matrices):
+            raise Reject(f"element {name}: a matrix is not of class {kind}")
         # The inverse transpose of an orthogonal matrix is the matrix itself.
         dual = [[[1 / x if x and kind in DIAGONAL else x for x in line] for line in own] for own in matrices]
-        variables[name] = Variable(kind, integer(row["axes"], 1, 8, at="axes"), fibre, matrices, dual)
+        variables[name] = Variable(kind, axes, fibre, matrices, dual)
     return variables
 
 
-def read_labels(data: object, variables: Mapping[str, Variable]) -> list[Label]:
+def read_labels(data: Any, variables: Mapping[str, Variable]) -> list[Label]:
     """How the axes of one tensor move."""
-    labels: list[Label] = []
-    for item in items(data, at="tensors"):
-        if item is None:
-            labels.append(None)
-            continue
-        name, sub, exponent = items(item, 3, at="tensors")
-        if integer(exponent, -1, 1, at="exponent") == 0:
-            raise Reject("tensors: an exponent is 1 or -1")
-        place = integer(sub, 0, variables[text(name, variables.keys(), at="tensors")].axes - 1, at="sub-axis")
-        labels.append((name, place, exponent))
-    return labels
+    conform(data, AXES, "tensors")
+    for item in data:
+        if item is not None and (item[0] not in variables or item[1] >= variables[item[0]].axes):
+            raise Reject(f"tensors: {item[:2]} is no axis of a variable")
+    return [item and (item[0], item[1], item[2]) for item in data]
 
 
 def along(array: Array, matrices: Sequence[Matrix], moved: Sequence[int], base: Sequence[int] = ()) -> Array:

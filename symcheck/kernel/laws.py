@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from symcheck.kernel.document import Reject, fields, flag, fraction, integer, items, text
+from symcheck.kernel.axioms import Behaviour
+from symcheck.kernel.document import Reject, anything, conform, flag, natural, rational, text, upto
 
 Label = tuple[Any, ...]
 """``("inv",) ("free",) ("iso",) ("eig" | "eig0" | "eig1", gauge) ("vec", variable, sub, k, e)``"""
@@ -15,10 +16,16 @@ INV, FREE, ISO = ("inv",), ("free",), ("iso",)
 EIGEN = ("eig", "eig0", "eig1")
 MONOMIAL = {"perm": (1, 0, 0), "sign": (0, 1, 0), "sperm": (1, 1, 0), "scale+": (0, 0, 1), "scale": (0, 1, 1)}
 """Whether elements of the class permute, reflect and scale entries."""
-LINEAR = ("orth", "stab1", "block")
-FULL, LOOSE, CORE = 0, 1, 2
-"""Faces of a block gauge: a full axis moves with all of it; where the spectrum is zero a loose one is anything (the
-null vectors of a reduced SVD are not unique up to a rotation), a core is zero."""
+SPECTRAL = ("block", "partial")
+"""Gauges of repeated eigenvalues: rotations within eigenspaces. Reduced singular vectors are determined up to a
+``partial`` one: where the spectrum is zero a matrix of low rank leaves more room than there are vectors."""
+LINEAR = ("orth", "stab1", *SPECTRAL)
+CORE = 1
+"""As ``sub`` of an axis of a spectral gauge: the value vanishes where the spectrum is zero."""
+LABELS: Mapping[str, tuple[Any, ...]] = {
+    "inv": (), "free": (), "iso": (), **dict.fromkeys(EIGEN, (text,)), "vec": (text, natural, natural, rational),
+}  # fmt: skip
+LAW = {"axes": [[anything]], "scalars?": [(text, natural, rational)], "sym?": flag, "nonneg?": flag}
 
 
 @dataclass(frozen=True)
@@ -32,13 +39,17 @@ class Variable:
 
 @dataclass(frozen=True)
 class Law:
-    """Labels of the axes, characters ``(k, e)`` of variables that act on whole tensors, and facts."""
+    """Labels of the axes, characters ``(name, k, e)`` of variables that act on whole tensors, and facts."""
 
     axes: tuple[Label, ...]
     scalars: tuple[tuple[str, int, Fraction], ...] = ()
     sym: bool = False
     nonneg: bool = False
     zero: bool = False
+
+    def renamed(self, names: Mapping[str, str]) -> Law:
+        """The same law, whose variables have other names."""
+        return replace(self, axes=tuple((x[0], *(names.get(n, n) for n in x[1:2]), *x[2:]) for x in self.axes))
 
 
 def zero(rank: int) -> Law:
@@ -47,15 +58,17 @@ def zero(rank: int) -> Law:
 
 
 class Context:
-    """The variables of a claim and the gauges in scope; knows which labels make sense."""
+    """The variables of a claim and the gauges in scope; knows which labels make sense, and what lines assumed."""
 
-    def __init__(self, variables: Mapping[str, Variable]) -> None:
-        self.variables = dict(variables)
+    def __init__(self, variables: Mapping[str, Variable], gauges: Mapping[str, Variable] | None = None) -> None:
+        self.claimed = frozenset(variables)
+        self.variables = {**variables, **(gauges or {})}
+        self.conditions: set[str] = set()
 
     def of(self, label: Label) -> Variable:
         """The variable of a ``vec`` or ``eig`` label."""
         if label[1] not in self.variables:
-            raise Reject(f"unknown variable {label[1]}")
+            raise Reject(f"unknown variable {label[1]!r}")
         return self.variables[label[1]]
 
     def flags(self, label: Label) -> tuple[int, int, int]:
@@ -70,91 +83,86 @@ class Context:
         """The ``vec`` label in normal form; Reject if the class has none like it."""
         label = ("vec", variable, sub, k, e)
         kind, (permutes, reflects, scales) = self.of(label).kind, self.flags(label)
-        if kind in LINEAR:
-            if k not in (1, 2) or e:
-                raise Reject(f"{variable}: a product of {k} vectors of class {kind} has no law")
-            return label
-        k = k % 2 if reflects else 0
-        if e and not scales:
-            raise Reject(f"{variable}: class {kind} has no scale")
+        if (k not in (1, 2) or e) if kind in LINEAR else (e and not scales):
+            raise Reject(f"{variable}: class {kind} does not act by powers {k} and {e}")
+        k = k if kind in LINEAR else k % 2 * reflects
         return ("vec", variable, sub, k, e) if permutes or k or e else INV
+
+    # -- laws ------------------------------------------------------------------------------------------------------
 
     def check(self, law: Law) -> Law:
         """The law, if it is well formed: whole blocks of sub-axes, one base for every fibre, one delta."""
         vecs = [label for label in law.axes if label[0] == "vec"]
-        for label in vecs:
-            variable = self.of(label)
-            if variable.axes > 1 and sorted(v[2:] for v in vecs if v[1] == label[1]) != [
-                (sub, *label[3:]) for sub in range(variable.axes)
-            ]:
-                raise Reject(f"{label[1]} acts on {variable.axes} axes at once")
         for label in law.axes:
-            fibre = self.of(label).fibre if label[0] in ("vec", *EIGEN) else None
-            if fibre is not None and sum(v[1] == fibre for v in vecs) != 1:
-                raise Reject(f"{label[1]} needs one axis of {fibre}")
+            variable = self.of(label) if len(label) > 1 else Variable("none")
+            own = sorted(x[2:] for x in vecs if x[1:2] == label[1:2])
+            if variable.axes > 1 and own != [(sub, *label[3:]) for sub in range(variable.axes)]:
+                raise Reject(f"{label[1]} acts on {variable.axes} axes at once")
+            if variable.fibre is not None and [x[1] for x in vecs].count(variable.fibre) != 1:
+                raise Reject(f"{label[1]} needs one axis of {variable.fibre}")
         if law.axes.count(ISO) not in (0, 2):
             raise Reject("delta has two axes")
         return law
 
-    def read(self, data: Any, path: str) -> Law | None:
-        """A law from JSON."""
+    def read(self, data: Any) -> Law | None:
+        """A law from JSON; null if nothing is known."""
         if data is None:
             return None
         if type(data) is dict and "zero" in data:
-            return zero(integer(fields(data, {"zero"}, at=path)["zero"], 0, 64, at=path))
-        fields(data, {"axes"}, {"scalars", "sym", "nonneg"}, at=path)
-        axes = tuple(self._label(item, path) for item in items(data["axes"], at=path))
-        rows = [items(row, 3, at=path) for row in items(data.get("scalars", []), at=path)]
-        scalars = tuple((text(v, at=path), integer(k, 0, 1, at=path), fraction(e, at=path)) for v, k, e in rows)
-        names = [name for name, _, _ in scalars]
-        if any(self.of(("vec", n)).axes or not (k or e) for n, k, e in scalars) or sorted(set(names)) != names:
-            raise Reject(f"{path}: characters {rows} are not those of scalar variables in normal form")
-        facts = [flag(data.get(fact, False), at=path) for fact in ("sym", "nonneg")]
-        return self.check(Law(axes, scalars, *facts))
+            conform(data, {"zero": upto(64)}, "law")
+            return zero(data["zero"])
+        conform(data, LAW, "law")
+        axes, scalars = tuple(map(self._label, data["axes"])), self.scalars(data.get("scalars", ()))
+        return self.check(Law(axes, scalars, data.get("sym", False), data.get("nonneg", False)))
 
-    def _label(self, data: Any, path: str) -> Label:
-        head = items(data, at=path)
-        if head == ["inv"] or head == ["free"] or head == ["iso"]:
-            return (head[0],)
-        if len(head) == 2 and head[0] in EIGEN and self.of(("eig", head[1])).kind == "block":
-            return (head[0], head[1])
-        if len(head) != 5 or head[0] != "vec":
-            raise Reject(f"{path}: unknown label {head}")
-        name, sub, k = text(head[1], at=path), integer(head[2], 0, 8, at=path), integer(head[3], 0, 2, at=path)
-        variable = self.of(("vec", name))
-        if sub >= (3 if variable.kind == "block" else variable.axes):
-            raise Reject(f"{path}: {name} has no sub-axis {sub}")
-        label = self.vec(name, sub, k, fraction(head[4], at=path))
-        if label != (*head[:4], fraction(head[4], at=path)):
-            raise Reject(f"{path}: label {head} is not in normal form")
+    def scalars(self, rows: Sequence[Any]) -> tuple[tuple[str, int, Fraction], ...]:
+        """Characters from JSON."""
+        scalars = tuple((name, k, Fraction(e)) for name, k, e in rows)
+        good = [
+            n for n, k, e in scalars if (k or e) and not self.of(("vec", n)).axes and self.vec(n, 0, k, e)[3:] == (k, e)
+        ]
+        if good != sorted({name for name, _, _ in scalars}):
+            raise Reject(f"characters {rows} are not in normal form")
+        return scalars
+
+    def _label(self, data: list[Any]) -> Label:
+        head, *rest = data or [None]
+        if not text(head) or head not in LABELS:
+            raise Reject(f"unknown label {data}")
+        conform(rest, LABELS[head], "label")
+        if head != "vec":
+            if rest and self.of((head, *rest)).kind not in SPECTRAL:
+                raise Reject(f"{rest[0]} has no eigenspaces")
+            return (head, *rest)
+        name, sub, k, e = rest
+        variable, label = self.of((head, name)), (head, name, sub, k, Fraction(e))
+        if sub > (CORE if variable.kind in SPECTRAL else variable.axes - 1) or self.vec(*label[1:]) != label:
+            raise Reject(f"label {data} is not in normal form")
         return label
 
+    # -- products --------------------------------------------------------------------------------------------------
+
     def product(self, labels: Sequence[Label]) -> Label:
-        """The label of an index that runs through several factors; absent factors are not listed."""
+        """The label of an index that runs through several factors. Reject: they do not move it alike."""
         labels = [label for label in labels if label != FREE]
         vecs = [label for label in labels if label[0] == "vec"]
-        rest = [label for label in labels if label[0] != "vec"]
-        if not labels or labels == [ISO]:
-            return labels[0] if labels else FREE
-        if ISO in labels:
+        rest = {label for label in labels if label[0] != "vec"}
+        if labels in ([], [ISO]):
+            return ISO if labels else FREE
+        if ISO in rest:
             raise Reject("delta shares an index")
         if not vecs:
             if INV in rest or len({label[1] for label in rest}) > 1:
                 return INV
             kinds = {label[0] for label in rest}
-            return ("eig0" if "eig0" in kinds else "eig", rest[0][1])  # c times what is one is not one
-        name, kind = vecs[0][1], self.of(vecs[0]).kind
-        if any(label[1] != name for label in vecs) or (kind != "block" and len({label[2] for label in vecs}) > 1):
+            return ("eig0" if "eig0" in kinds else "eig", labels[0][1])  # c times what is one is not one
+        name, kind, sub = vecs[0][1], self.of(vecs[0]).kind, max(label[2] for label in vecs)
+        if any(label[1] != name or (label[2] != sub and kind not in SPECTRAL) for label in vecs):
             raise Reject(f"an index is moved by {name} and by another")
-        sub = vecs[0][2]
-        if kind == "block":
-            if any(label[1:] != (name,) for label in rest):
-                raise Reject(f"an index of the eigenspaces of {name} is scaled by something else")
-            faces = {label[2] for label in vecs} | {CORE for label in rest if label[0] == "eig0"}
-            sub = max(faces)  # zero times anything is zero, and anything else times anything is anything
-        elif rest and (kind in LINEAR or self.flags(vecs[0])[0]):
+        if not all(label[1:] == (name,) or (kind in MONOMIAL and not MONOMIAL[kind][0]) for label in rest):
             raise Reject(f"an index moved by {name} meets one that does not move")
-        return self.vec(name, sub, sum(v[3] for v in vecs), sum((v[4] for v in vecs), Fraction(0)))
+        core = kind in SPECTRAL and ("eig0", name) in rest  # zero times anything is zero
+        return self.vec(name, CORE if core else sub, sum(v[3] for v in vecs), sum((v[4] for v in vecs), Fraction(0)))
 
     def summable(self, label: Label) -> bool:
         """Whether the sum over an index with this label is invariant."""
@@ -162,98 +170,88 @@ class Context:
             return label != ISO
         kind, sub, k, e = self.of(label).kind, *label[2:]
         if kind in LINEAR:
-            return kind == "stab1" or (k == 2 and not (kind == "block" and sub == LOOSE))
+            return kind == "stab1" or (k == 2 and (kind != "partial" or sub == CORE))
         return not k and not e
 
-    def through(self, law: Law, parity: str, degree: Fraction | None, only: Iterable[int] | None = None) -> Law:
-        """The law after an elementwise function of this parity and degree (on the axes ``only``)."""
+    def characters(self, laws: Sequence[Law]) -> tuple[tuple[str, int, Fraction], ...]:
+        """The characters of a product."""
+        found: dict[str, list[Label]] = {}
+        for name, k, e in (scalar for law in laws for scalar in law.scalars):
+            found.setdefault(name, []).append(("vec", name, 0, k, e))
+        labels = [self.product(found[name]) for name in sorted(found)]
+        return tuple((label[1], label[3], label[4]) for label in labels if label != INV)
+
+    # -- functions of entries --------------------------------------------------------------------------------------
+
+    def through(self, law: Law, how: Behaviour, only: Iterable[int] | None = None) -> Law:
+        """The law after an elementwise function that behaves like this (on the axes ``only``)."""
         axes = list(law.axes)
         for axis in range(len(axes)) if only is None else only:
             label = axes[axis]
             if label == ISO or self.linear(label):
                 raise Reject("an elementwise function of an axis that is rotated")
             if label[0] == "vec":
-                axes[axis] = self.vec(label[1], label[2], *_character(label[3], label[4], parity, degree))
-        scalars = [(name, *_character(k, e, parity, degree)) for name, k, e in law.scalars]
+                axes[axis] = self.vec(label[1], label[2], *how.character(*label[3:]))
+            elif label[0] in EIGEN:
+                axes[axis] = ("eig0" if label[0] == "eig0" and how.vanishes else "eig", label[1])
+        scalars = [(name, *how.character(k, e)) for name, k, e in law.scalars]
         return Law(tuple(axes), tuple(s for s in scalars if s[1] or s[2]))
 
-    def scalars(self, laws: Sequence[Law]) -> tuple[tuple[str, int, Fraction], ...]:
-        """The characters of a product."""
-        names = sorted({s[0] for law in laws for s in law.scalars})
-        total = [
-            (n, sum(s[1] for law in laws for s in law.scalars if s[0] == n) % 2,
-             sum((s[2] for law in laws for s in law.scalars if s[0] == n), Fraction(0)))
-            for n in names
-        ]  # fmt: skip
-        return tuple(s for s in total if s[1] or s[2])
+    # -- comparing -------------------------------------------------------------------------------------------------
 
+    def still(self, law: Law | None) -> bool:
+        """Whether a value is the same in both runs."""
+        return isinstance(law, Law) and not law.scalars and all(label[0] != "vec" for label in law.axes)
 
-def _character(k: int, e: Fraction, parity: str, degree: Fraction | None) -> tuple[int, Fraction]:
-    if (k and parity == "none") or (e and degree is None):
-        raise Reject("a function that is neither odd nor even of a sign, or not homogeneous of a scale")
-    return (0 if parity == "even" else k), (e * degree if degree is not None else e)
+    def lasting(self, law: Law | None) -> bool:
+        """Whether the law holds after the step too: group elements stay the same."""
+        return True
 
+    def implies(self, law: Law | None, goal: Law | None) -> bool:
+        """Whether what has one law has the other; null is the law of everything."""
+        if goal is None or not isinstance(law, Law) or len(law.axes) != len(goal.axes):
+            return goal is None
+        if law.zero:
+            return all(label[0] != "eig1" for label in goal.axes)
+        if law.scalars != goal.scalars or goal.zero or goal.sym > law.sym or goal.nonneg > law.nonneg:
+            return False
+        iso = [axis for axis, label in enumerate(law.axes) if label == ISO]
+        if iso and not self._delta(*(goal.axes[axis] for axis in iso)):
+            return False
+        return all(
+            axis in iso or self._weaker(label, aim)
+            for axis, (label, aim) in enumerate(zip(law.axes, goal.axes, strict=True))
+        )
 
-def merge_eigen(one: Label, two: Label) -> Label:
-    """The weaker of two labels that differ at most in what is known on the null space."""
-    if one == two:
-        return one
-    if one[0] in EIGEN and two[0] in EIGEN and one[1] == two[1]:
-        return ("eig", one[1])
-    raise Reject(f"labels {one} and {two} differ: coerce one of them")
+    def _weaker(self, label: Label, goal: Label) -> bool:
+        if label == goal:
+            return True
+        if label == FREE and goal[0] == "vec":  # a constant sum is kept by what only permutes, or fixes all-ones
+            return goal[3:] == ((1, 0) if self.of(goal).kind == "stab1" else (0, 0))
+        if label == FREE or label[0] in EIGEN:
+            return goal == INV or goal == ("eig", *label[1:]) or (label == FREE and goal[0] == "eig")
+        core = label[0] == "vec" and self.of(label).kind in SPECTRAL and label[2] == CORE
+        return core and goal == (*label[:2], 0, *label[3:])
+
+    def _delta(self, one: Label, two: Label) -> bool:
+        """Whether ``delta_ij`` has these labels: an element acts on one axis, its inverse transpose on the other."""
+        if one == two and one in (INV, ISO):
+            return True
+        if one[0] != "vec" or two[0] != "vec" or one[1:4] != two[1:4] or one[4] != -two[4]:
+            return False
+        kind, axes = self.of(one).kind, self.of(one).axes
+        return axes == 1 and one[3] < 2 and (kind not in SPECTRAL or one[2] != CORE)
 
 
 def merge(laws: Sequence[Law]) -> Law:
     """The common law of the operands of an elementwise operation; Reject unless they agree."""
-    if any(len(law.axes) != len(laws[0].axes) or law.scalars != laws[0].scalars for law in laws):
+    first = laws[0]
+    if any(len(law.axes) != len(first.axes) or law.scalars != first.scalars for law in laws):
         raise Reject("operands of different rank or character")
-    axes = laws[0].axes
-    for law in laws[1:]:
-        axes = tuple(map(merge_eigen, axes, law.axes))
-    return Law(axes, laws[0].scalars)
-
-
-def common_zero(laws: Sequence[Law]) -> Law:
-    """The law of what is zero if all these values are."""
-    merge(laws)
-    return zero(len(laws[0].axes))
-
-
-def weaker(context: Context, law: Law, to: Law) -> bool:
-    """Whether ``law`` implies ``to``."""
-    if len(law.axes) != len(to.axes):
-        return False
-    if law.zero:
-        return all(label[0] != "eig1" for label in to.axes)
-    if law.scalars != to.scalars or to.zero or (to.sym and not law.sym) or (to.nonneg and not law.nonneg):
-        return False
-    iso = [axis for axis, label in enumerate(law.axes) if label == ISO]
-    if iso and to.axes[iso[0]] != ISO and not _delta(context, to.axes[iso[0]], to.axes[iso[1]]):
-        return False
-    return all(
-        label == goal or axis in iso or _implies(context, label, goal)
-        for axis, (label, goal) in enumerate(zip(law.axes, to.axes, strict=True))
-    )
-
-
-def _implies(context: Context, label: Label, goal: Label) -> bool:
-    if label == FREE:
-        if goal[0] != "vec":
-            return goal == INV or goal[0] == "eig"
-        return goal[3:] == ((1, 0) if context.of(goal).kind == "stab1" else (0, 0))
-    if label[0] in EIGEN:
-        return goal == INV or goal == ("eig", label[1])
-    return (
-        label[0] == goal[0] == "vec"
-        and (label[1], label[3:]) == (goal[1], goal[3:])
-        and context.of(label).kind == "block"
-        and (label[2] == CORE or goal[2] == LOOSE)
-    )
-
-
-def _delta(context: Context, one: Label, two: Label) -> bool:
-    if one == two == INV:
-        return True
-    if one[0] != "vec" or two[0] != "vec" or one[1:4] != two[1:4] or one[4] != -two[4]:
-        return False
-    return context.of(one).axes == 1 and one[3] < 2 and (context.of(one).kind != "block" or one[2] != CORE)
+    axes: list[Label] = []
+    for labels in zip(*(law.axes for law in laws), strict=True):
+        plain = {("eig", label[1]) if label[0] in EIGEN else label for label in labels}
+        if len(plain) > 1:
+            raise Reject(f"labels {sorted(map(str, plain))} differ: coerce one of them")
+        axes.append(labels[0] if len(set(labels)) == 1 else plain.pop())
+    return Law(tuple(axes), first.scalars)

@@ -1,170 +1,135 @@
-"""The other laws: shifts of weights or gradients, column sums, independence (``docs/proof.md``, section 4)."""
+"""The other laws: shifts of weights or gradients, column sums, independence (``docs/proof.md``, section 4).
+
+A law ``(q, axis)`` says that ``v - q B`` lies in ``L(axis)``. For shifts and independence ``v`` is the difference of a
+value between two runs, ``B = 1 c^T`` that of the shifted weights, and ``L`` the arrays constant along the axis.
+For horizontality ``v`` is the value itself, ``B`` the weights before the step, and ``L`` the arrays whose sum along the
+axis is zero. Without an axis ``L`` is zero.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
-from symcheck.kernel.document import flag, fraction, integer, items, text
-from symcheck.kernel.rules import Line, letters, places, signs
+from symcheck.kernel.document import Maybe, Reject, conform, rational, upto
+from symcheck.kernel.rules import Line
 
-Simple = tuple[Any, ...]
-"""``("fixed",) ("base", q) ("moves", axis)``, or ``("sum", q, axis) ("zero",)``, or ``("independent",)``"""
-FIXED: Simple = ("fixed",)
-FREE_OF: Simple = ("independent",)
-ZERO: Simple = ("zero",)
-_NUMBERS = {"base": (fraction,), "moves": (integer,), "sum": (fraction, integer)}
+LINEAR = ("add", "expand", "round", "coerce")
 
 
-def read_simple(property: str, data: Any, path: str) -> Simple | None:
-    """A law of this property from JSON."""
-    if data is None:
+class Span(NamedTuple):
+    """The law of a value: ``v - q B`` lies in ``L(axis)``."""
+
+    q: Fraction
+    axis: int | None
+
+
+ZERO, BASE, ROWS = Span(Fraction(0), None), Span(Fraction(1), None), Span(Fraction(0), 0)
+PROPERTIES: dict[str, tuple[Span, Span, Span]] = {
+    "shift_equivariance": (BASE, ZERO, BASE),
+    "shift_quotient": (BASE, ZERO, ROWS),
+    "shift_insensitivity": (ZERO, ROWS, ZERO),
+    "horizontality": (Span(Fraction(1), 0), ROWS, Span(Fraction(1), 0)),
+    "independence": (ZERO, ZERO, ZERO),
+}
+"""By property: the laws of weights and gradients, and what it says of the new weights."""
+
+
+class Linear:
+    """The laws of one property, and how operations carry them."""
+
+    def __init__(self, property: str) -> None:
+        self.sums = property == "horizontality"
+        self.weight, self.grad, self.goal = PROPERTIES[property]
+        self.variables: dict[str, Any] = {}
+        self.conditions: set[str] = set()
+
+    def read(self, data: Any) -> Span | None:
+        """A law from JSON; null if nothing is known."""
+        conform(data, Maybe((rational, Maybe(upto(64)))), "law")
+        law = None if data is None else Span(Fraction(data[0]), data[1])
+        if law is not None and law != self._span(*law):
+            raise Reject("law: 1 c^T itself is constant along the rows")
+        return law
+
+    def _span(self, q: Fraction, axis: int | None) -> Span:
+        """In normal form: ``1 c^T`` itself is constant along the rows."""
+        return Span(Fraction(0) if axis == 0 and not self.sums else q, axis)
+
+    def implies(self, law: Span | None, goal: Span | None) -> bool:
+        """Whether what has one law has the other."""
+        if law is None or goal is None:
+            return goal is None
+        return law.axis in (None, goal.axis) and self._span(law.q, goal.axis).q == goal.q
+
+    def lasting(self, law: Span | None) -> bool:
+        """Whether the law holds after the step too: there ``B`` may be another, by something that the goal allows."""
+        return law is None or not law.q or law.axis == self.goal.axis
+
+    def still(self, law: Span | None) -> bool:
+        """Whether a value is the same in both runs; sums are about one run."""
+        return self.sums or law == ZERO
+
+    def infer(self, lines: Sequence[Line], laws: Sequence[Span | None]) -> Span | None:
+        """The law of the last line, of the right form; None where nothing is known. Noise is the same in both runs."""
+        line = lines[-1]
+        centred = _centre(lines)
+        if centred is not None and (self.sums or self.implies(laws[0], Span(Fraction(0), centred))):
+            return Span(Fraction(0), centred) if self.sums else ZERO
+        if line.op == "contract":
+            return self._product(lines, laws)
+        spans = [law for law in laws if law is not None]
+        if len(spans) < len(laws) or (self.sums and line.op not in ("zero", *LINEAR)):
+            return None
+        if all(law == ZERO for law in spans):
+            return ZERO  # functions of equal values are equal, and linear ones keep zero
+        if line.op == "add":
+            axes = {law.axis for law in spans} - {None}
+            q = sum((sign * law.q for sign, law in zip(line.at["signs"], spans, strict=True)), Fraction(0))
+            return self._span(q, max(axes, default=None)) if len(axes) < 2 else None
+        if line.op == "expand" and (axis := self._axis(spans[0])) is not None:
+            for place in sorted(line.at["axes"]):
+                axis += place <= axis
+            return Span(Fraction(0), axis)
+        return spans[0] if line.op in ("round", "coerce") else None
+
+    def _axis(self, law: Span) -> int | None:
+        """An axis for which all of the value lies in ``L(axis)``, if one is known."""
+        if law.q:
+            return 0 if law.axis is None and not self.sums else None
+        return law.axis
+
+    def _product(self, lines: Sequence[Line], laws: Sequence[Span | None]) -> Span | None:
+        """A product is linear in each factor. In differences all factors but one must be the same in both runs."""
+        line, moved = lines[-1], [place for place, law in enumerate(laws) if law != ZERO]
+        if len(moved) < len(laws) if self.sums else not moved:
+            return ZERO
+        rows, out = line.at["indices"], line.at["out"]
+        for place in moved if self.sums or len(moved) == 1 else ():
+            law, others = laws[place], [p for p in range(len(laws)) if p != place]
+            if law is None:
+                continue
+            numbers: list[Any] = [lines[line.ins[p]].at.get("value") for p in others if not rows[p]]
+            if rows[place] == out and len(numbers) == len(others) and None not in numbers:
+                return self._span(prod(map(Fraction, numbers), start=law.q), law.axis)
+            axis = self._axis(law)
+            letter = rows[place][axis] if axis is not None and axis < len(rows[place]) else None
+            if letter in out and [i for row in rows for i in row].count(letter) == 1:
+                return Span(Fraction(0), out.index(letter))
         return None
-    kinds = {"horizontality": {"sum", "zero"}, "independence": {"independent"}}
-    kind, *rest = items(data, at=path) or [None]
-    form = _NUMBERS.get(text(kind, kinds.get(property, {"fixed", "base", "moves"}), at=path), ())
-    pairs = zip(form, items(rest, len(form), at=path), strict=True)
-    return (kind, *(fraction(x, at=path) if f is fraction else integer(x, 0, 64, at=path) for f, x in pairs))
 
 
-def _letters(line: Line) -> tuple[list[list[int]], list[int]]:
-    """The letters of a ``contract``; there are no ranks to compare them with."""
-    rows = items(line.at.get("indices"), len(line.ins), at="contract")
-    return letters(line, [len(items(row, at="contract")) for row in rows])
-
-
-def _centre(lines: Sequence[Line], line: Line) -> int | None:
-    """The axis ``a`` if the line is ``x - expand(mean(x, a), a)``."""
-    if line.op != "add" or len(line.ins) != 2 or signs(line) != [1, -1]:
+def _centre(lines: Sequence[Line]) -> int | None:
+    """The axis ``a`` if the last line is ``x - expand(mean(x, a), a)``."""
+    line = lines[-1]
+    if line.op != "add" or line.at["signs"] != [1, -1]:
         return None
     spread = lines[line.ins[1]]
-    mean = lines[spread.ins[0]] if spread.op == "expand" and len(spread.ins) == 1 else spread
-    if mean.op != "contract" or mean.ins != line.ins[:1] or spread is mean or not flag(mean.at.get("mean"), at="mean"):
+    mean = lines[spread.ins[0]] if spread.op == "expand" else line
+    if mean.op != "contract" or mean.ins != line.ins[:1] or not mean.at["mean"]:
         return None
-    (row,), out = _letters(mean)
-    axes = places(spread)
+    (row,), out, axes = mean.at["indices"], mean.at["out"], spread.at["axes"]
     good = len(axes) == 1 and axes[0] < len(row) == len(set(row)) and out == row[: axes[0]] + row[axes[0] + 1 :]
-    return axes[0] if good else None
-
-
-def _expanded(axis: int, line: Line) -> int:
-    for place in sorted(places(line)):
-        axis += place <= axis
-    return axis
-
-
-def _product(lines: Sequence[Line], line: Line, mover: int, q: Fraction | None, axis: int) -> Simple | None:
-    """What a product does to an operand that is ``q`` times something, or special along ``axis``: ``(factor,)`` if
-    it is multiplied by known numbers, ``(0, axis)`` if nothing else has the letter of its axis."""
-    rows, out = _letters(line)
-    values = [
-        lines[number].at.get("value") if lines[number].op == "number" and not rows[place] else None
-        for place, number in enumerate(line.ins)
-        if place != mover
-    ]
-    if q is not None and rows[mover] == out and None not in values:
-        total = q
-        for value in values:
-            total *= fraction(value, at="number")
-        return (total,)
-    letter = rows[mover][axis] if axis < len(rows[mover]) else None
-    alone = letter in out and sum(row.count(letter) for row in rows if letter is not None) == 1
-    return (0, out.index(letter)) if letter is not None and alone else None
-
-
-def shift(lines: Sequence[Line], line: Line, laws: Sequence[Simple | None]) -> Simple | None:
-    """What a shift does to the value; None where nothing is known. Random numbers are the same on both sides."""
-    centred = _centre(lines, line)
-    if centred is not None and laws[0] is not None and (laws[0] == FIXED or _axis(laws[0]) == centred):
-        return FIXED
-    if None in laws:
-        return None
-    movers = [(place, law) for place, law in enumerate(laws) if law is not None and law != FIXED]
-    if not movers:
-        return FIXED
-    mover, law = movers[0]
-    if len(laws) == 1 and line.op in ("round", "expand"):
-        return law if line.op == "round" else ("moves", _expanded(_axis(law), line))
-    if line.op == "add":
-        if all(law[0] == "base" for _, law in movers):
-            return _base(sum((signs(line)[place] * law[1] for place, law in movers), Fraction(0)))
-        return ("moves", _axis(law)) if len({_axis(law) for _, law in movers}) == 1 and signs(line) else None
-    if line.op != "contract" or len(movers) != 1:
-        return None
-    found = _product(lines, line, mover, law[1] if law[0] == "base" else None, _axis(law))
-    return found and (_base(found[0]) if len(found) == 1 else ("moves", found[1]))
-
-
-def _axis(law: Simple) -> int:
-    return int(law[1]) if law[0] == "moves" else 0
-
-
-def _base(q: Fraction) -> Simple:
-    return ("base", q) if q else FIXED
-
-
-def column_sum(lines: Sequence[Line], line: Line, laws: Sequence[Simple | None]) -> Simple | None:
-    """What is known of the sums along an axis: ``("sum", q, axis)``, those of the value minus ``q W`` are zero."""
-    centred = _centre(lines, line)
-    if centred is not None:
-        return ("sum", Fraction(0), centred)
-    known = [(place, law) for place, law in enumerate(laws) if law is not None and law != ZERO]
-    linear = line.op in ("add", "round", "expand") and laws and None not in laws
-    if line.op == "zero" or (line.op == "contract" and ZERO in laws) or (linear and not known):
-        return ZERO
-    if not known:
-        return None
-    place, law = known[0]
-    if len(laws) == 1 and line.op in ("round", "expand"):
-        if line.op == "round":
-            return law
-        return ("sum", Fraction(0), _expanded(law[2], line)) if not law[1] else None
-    if linear and len({law[2] for _, law in known}) == 1:
-        return ("sum", sum((signs(line)[p] * law[1] for p, law in known), Fraction(0)), law[2])
-    for place, law in known if line.op == "contract" else ():
-        found = _product(lines, line, place, law[1], law[2])
-        if found and (len(found) == 1 or not law[1]):
-            return ("sum", found[0], law[2]) if len(found) == 1 else ("sum", Fraction(0), found[1])
-    return None
-
-
-def independence(lines: Sequence[Line], line: Line, laws: Sequence[Simple | None]) -> Simple | None:
-    """A function of independent values is independent."""
-    return None if None in laws else FREE_OF
-
-
-def implies(law: Simple | None, goal: Simple | None) -> bool:
-    """Whether one of these laws implies another (``base`` moves along the rows, axis 0)."""
-    if law == goal or goal is None or law is None:
-        return law == goal or goal is None
-    if goal[0] == "moves":
-        return law == FIXED or (law[0] == "base" and goal[1] == 0)
-    return law == ZERO and goal[0] == "sum" and not goal[1]
-
-
-def inputs(property: str, name: str) -> Simple | None:
-    """The law of a weight or gradient; state has that of its node."""
-    weight = name.startswith("weight:")
-    if property == "shift_insensitivity":
-        return FIXED if weight else ("moves", 0)
-    if property == "horizontality":
-        return ("sum", Fraction(int(weight)), 0)
-    return ("base", Fraction(1)) if weight else FIXED
-
-
-def outputs(property: str, law: Simple | None) -> bool:
-    """Whether this law of the new weights is what the property says."""
-    if property == "shift_quotient":
-        return implies(law, ("moves", 0))
-    same = {"shift_insensitivity": FIXED, "horizontality": ("sum", Fraction(1), 0), "independence": FREE_OF}
-    return law == same.get(property, ("base", Fraction(1)))
-
-
-INFERENCE = {
-    "shift_equivariance": shift,
-    "shift_quotient": shift,
-    "shift_insensitivity": shift,
-    "horizontality": column_sum,
-    "independence": independence,
-}
+    return int(axes[0]) if good else None

@@ -4,13 +4,25 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from symcheck.kernel.document import Decline, Reject, fields, flag, integer, items, text
+from symcheck.kernel.document import Decline, Reject, anything, conform, flag, natural, one_of, rational, upto
 from symcheck.kernel.element import act, along, read_labels, read_variables
-from symcheck.kernel.evaluate import MAX_TERMS, Array, contract, evaluate, expand, integers, numbers, without
+from symcheck.kernel.evaluate import MAX_TERMS, Array, contract, evaluate, expand, numbers, without
 from symcheck.kernel.interval import ZERO, add
 
 SCHEMA = "symcheck.refutation/1"
 SHIFTED = {"shift_equivariance": "weights", "shift_quotient": "weights", "shift_insensitivity": "gradients"}
+TENSORS = [[rational]]
+"""The entries of every tensor, in row-major order."""
+REFUTATION = {
+    "schema": one_of(SCHEMA),
+    "claim": {
+        "property": one_of(*SHIFTED, "equivariance", "horizontality"), "variables": anything, "tensors": [anything],
+        "centred": flag,
+    },
+    "shapes": [[upto(MAX_TERMS)]], "weights": TENSORS, "gradients": [TENSORS], "element": anything, "shifts": [TENSORS],
+    "steps": [{"lines": [anything], "outputs": {"*": natural}, "leaks": [natural]}],
+    "differs": {"step": natural, "tensor": natural, "entry": [natural]},
+}  # fmt: skip
 
 
 class Refuted(NamedTuple):
@@ -46,37 +58,36 @@ def _run(steps: Sequence[Any], inputs: Inputs) -> Run:
     run, state = Run([], []), named("weight", inputs.weights)
     shapes = [size for size, _ in inputs.weights]
     sizes = {name: weight[0] for name, weight in state.items()}
-    for number, data in enumerate(steps):
-        at, values = f"step {number}", list[Array]()
-        step = fields(data, {"lines", "outputs", "leaks"}, at=at)
+    ones = [[axis for axis, n in enumerate(shape) if n == 1] for shape in shapes]
+    for number, step in enumerate(steps):
+        values: list[Array] = []
         known = state | named("grad", inputs.grads[number - 1] if number else [])
-        for line in items(step["lines"], at=at):
+        for line in step["lines"]:
             try:
-                values.append(evaluate(fields(line, {"op", "in", "size"}, {"at", "values"}, at="line"), values, known))
+                values.append(evaluate(line, values, known))
             except (Reject, Decline) as reason:
-                raise type(reason)(f"{at}, line {len(values)}: {reason}") from None
-        last, outputs = len(values) - 1, step["outputs"]
-        states = {name for name in outputs if name.startswith("state:")} if type(outputs) is dict else set()
-        outputs = fields(outputs, sizes.keys(), states, at=at)
-        state = {name: values[integer(line, 0, last, at=at)] for name, line in outputs.items()}
-        if any(state[name][0] != size for name, size in sizes.items()):
-            raise Reject(f"{at}: a weight changes its shape")
-        ones = [[axis for axis, n in enumerate(shape) if n == 1] for shape in shapes]
+                raise type(reason)(f"step {number}, line {len(values)}: {reason}") from None
+        outputs = step["outputs"]
+        if max([*step["leaks"], *outputs.values()], default=0) >= len(values):
+            raise Reject(f"step {number}: there is no such line")
+        state = {name: values[line] for name, line in outputs.items()}
+        if {name: x[0] for name, x in state.items() if not name.startswith("state:")} != sizes:
+            raise Reject(f"step {number}: its outputs are not the weights, or one changes its shape")
         run.weights.append([expand(state[f"weight:{k}"], shapes[k], own) for k, own in enumerate(ones)])
-        run.leaks.extend(values[line] for line in integers(step["leaks"], 0, last, at))
+        run.leaks.extend(values[line] for line in step["leaks"])
     return run
 
 
 class Relation:
     """A property, and the transformation of the inputs for which it fails. Shifts are along the first axis."""
 
-    def __init__(self, claim: object, element: object, shifts: object, steps: int) -> None:
-        data = fields(claim, {"property", "variables", "tensors", "centred"}, at="claim")
-        self.name = text(data["property"], {*SHIFTED, "equivariance", "horizontality"}, at="property")
-        self.variables = read_variables(data["variables"], element)
-        self.labels = [read_labels(own, self.variables) for own in items(data["tensors"], at="tensors")]
-        self.shifts = items(shifts, {"weights": 1, "gradients": steps}.get(SHIFTED.get(self.name, ""), 0), at="shifts")
-        self.centred = flag(data["centred"], at="centred")
+    def __init__(self, claim: Any, element: object, shifts: Sequence[Any], steps: int) -> None:
+        self.name: str = claim["property"]
+        self.centred, self.shifts = claim["centred"], shifts
+        self.variables = read_variables(claim["variables"], element)
+        self.labels = [read_labels(own, self.variables) for own in claim["tensors"]]
+        if len(shifts) != {"weights": 1, "gradients": steps}.get(SHIFTED.get(self.name, ""), 0):
+            raise Reject("shifts: one for the weights, or for the gradients of every step")
         if (self.variables and self.name != "equivariance") or (self.name == "horizontality" and not self.centred):
             raise Reject(f"claim: {self.name} has no variables, and horizontality is about centred gradients")
         if (self.centred or self.name in SHIFTED) and not all(self.labels):
@@ -90,10 +101,12 @@ class Relation:
     def _moved(self, arrays: Sequence[Array], dual: bool) -> list[Array]:
         return [act(array, own, self.variables, dual) for array, own in zip(arrays, self.labels, strict=True)]
 
-    def _shifted(self, arrays: Sequence[Array], shift: object) -> list[Array]:
+    def _shifted(self, arrays: Sequence[Array], shift: Sequence[Any]) -> list[Array]:
+        if len(shift) != len(arrays):
+            raise Reject("shifts: one row for each tensor")
         result = []
-        for (size, entries), data in zip(arrays, items(shift, len(arrays), at="shifts"), strict=True):
-            row = numbers(data, size[1:], "shifts")[1]
+        for (size, entries), data in zip(arrays, shift, strict=True):
+            row = numbers(data, size[1:])[1]
             result.append((size, {index: add(x, row[index[1:]]) for index, x in entries.items()}))
         return result
 
@@ -131,25 +144,18 @@ def check_refutation(document: object) -> Refuted:
     Both runs use the same constants. That is right only if all values that left the program are the same, which is
     why it is declined unless they are, exactly.
     """
-    names = {"schema", "claim", "shapes", "weights", "gradients", "element", "shifts", "steps", "differs"}
-    data = fields(document, names)
-    text(data["schema"], {SCHEMA}, at="schema")
-    shapes = [integers(own, 1, MAX_TERMS, "shapes") for own in items(data["shapes"], at="shapes")]
-    weights, *grads = (
-        [numbers(own, shape, at) for own, shape in zip(items(arrays, len(shapes), at=at), shapes, strict=True)]
-        for at, arrays in (
-            ("weights", data["weights"]),
-            *(("gradients", g) for g in items(data["gradients"], at="gradients")),
-        )
-    )
-    relation = Relation(data["claim"], data["element"], data["shifts"], len(grads))
-    steps = items(data["steps"], len(grads) + 1, at="steps")
-    differs = fields(data["differs"], {"step", "tensor", "entry"}, at="differs")
-    step = integer(differs["step"], max(1, len(grads)), len(grads), at="differs, step")
-    which = integer(differs["tensor"], 0, len(shapes) - 1, at="differs, tensor")
-    entry = tuple(integers(differs["entry"], 0, MAX_TERMS, "differs, entry"))
-    if entry not in weights[which][1] or len(relation.labels) != len(shapes):
-        raise Reject(f"differs: no entry {list(entry)}, or tensors without labels")
+    conform(document, REFUTATION)
+    data: Any = document
+    shapes, claim, differs = data["shapes"], data["claim"], data["differs"]
+    tensors = [data["weights"], *data["gradients"]]
+    if any(len(own) != len(shapes) for own in (*tensors, claim["tensors"])) or len(tensors) != len(data["steps"]):
+        raise Reject("one shape for each tensor, and one step for each gradient after the constructor")
+    weights, *grads = ([numbers(own, shape) for own, shape in zip(all_, shapes, strict=True)] for all_ in tensors)
+    relation = Relation(claim, data["element"], data["shifts"], len(grads))
+    which, entry, step = differs["tensor"], tuple(differs["entry"]), differs["step"]
+    if which >= len(shapes) or entry not in weights[which][1] or step != len(grads) or not grads:
+        raise Reject(f"differs: no step {step}, or no entry {list(entry)}")
+    steps = data["steps"]
     twin_inputs = relation.transform(Inputs(weights, grads))
     plain = _run(steps, Inputs(weights, grads))
     twin = plain if relation.name == "horizontality" else _run(steps, twin_inputs)

@@ -11,15 +11,15 @@ from fractions import Fraction
 from typing import Any
 
 from symcheck.kernel.document import Reject
-from symcheck.kernel.laws import CORE, EIGEN, FREE, INV, ISO, Context, Label, Law, weaker
+from symcheck.kernel.laws import CORE, EIGEN, FREE, INV, ISO, SPECTRAL, Context, Label, Law
 from symcheck.kernel.rules import Line as KernelLine
 from symcheck.kernel.rules import infer
 from symcheck.trace.program import Line, Program
 
 FACTORISATIONS = ("eigh", "svd", "qr", "cholesky")
 GAUGES: Mapping[str, Mapping[str, str]] = {
-    "block": {"eigh": "block", "svd": "block"},
-    "core": {"eigh": "block", "svd": "core"},
+    "block": {"eigh": "block", "svd": "partial"},
+    "core": {"eigh": "block", "svd": "block"},
     "simple": {"eigh": "sign", "svd": "sign"},
 }
 """What is assumed of eigenvectors: nothing, no null space, or a simple spectrum."""
@@ -88,7 +88,7 @@ class Inference:
         if law == goal:
             return place
         if (place, goal) not in self.coerced:
-            if not isinstance(law, Law) or not weaker(self.context, law, self.context.check(goal)):
+            if not isinstance(law, Law) or not self.context.implies(law, self.context.check(goal)):
                 raise Reject(f"{describe(law)} does not become {describe(goal)}")
             self.coerced[place, goal] = self._emit(KernelLine("coerce", (place,)), goal)
         return self.coerced[place, goal]
@@ -321,7 +321,7 @@ def _join(context: Context, one: Label, two: Label) -> Label:
                 return ("eig", a[1])
             if b == INV or b[0] in EIGEN:
                 return INV
-        if a[0] == b[0] == "vec" and a[1] == b[1] and a[2] == CORE and a[3:] == b[3:]:
+        if a[0] == b[0] == "vec" and (a[1], CORE, a[3:]) == (b[1], a[2], b[3:]) and context.of(a).kind in SPECTRAL:
             return b
     raise Reject(f"an axis that is {describe_label(one)} meets one that is {describe_label(two)}")
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from symcheck.kernel.axioms import CONDITIONS, HASH
-from symcheck.kernel.check import SCHEMA, Claim, check, subject
+from symcheck.kernel.axioms import CONDITIONS
+from symcheck.kernel.check import HASH, SCHEMA, Claim, check, subject
 from symcheck.kernel.document import Decline, Reject, load
 from symcheck.kernel.laws import EIGEN, FREE, INV, ISO, Context, Law, Variable
-from symcheck.kernel.linear import FREE_OF, INFERENCE, implies, outputs
+from symcheck.kernel.linear import ROWS, Linear, Span
 from symcheck.kernel.rules import Line as KernelLine
 from symcheck.prove.errors import NoProof
 from symcheck.prove.infer import GAUGES, Inference, certificate_attributes, describe, law_json, widen
@@ -325,7 +325,7 @@ class _Simple:
             self.claim = Claim(self.data)
         except (Reject, Decline) as error:
             raise NoProof(str(error)) from error
-        self.infer = INFERENCE[self.claim.property]
+        self.logic = Linear(self.claim.property)
         self.laws: dict[str, dict[str, Any]] = {name: {} for name in machine.states}
         self.seen = {START}
         for _ in range(_ROUNDS):
@@ -343,7 +343,7 @@ class _Simple:
             if line.op == "input":
                 laws.append(known[line.attributes["name"]])
             else:
-                laws.append(self.infer(lines, lines[-1], [laws[i] for i in line.operands]))
+                laws.append(self.logic.infer(lines, [laws[i] for i in line.operands]))
         return lines, laws
 
     def _advance(self, edge: Edge) -> bool:
@@ -361,14 +361,15 @@ class _Simple:
 
     def _state(self, law: Any) -> Any:
         """What a state tensor may say of its law: in a quotient every step has a shift of its own."""
-        quotient = self.claim.property == "shift_quotient"
-        return ("moves", 0) if quotient and law is not None and law[0] == "base" else law
+        if self.logic.lasting(law):
+            return law
+        return ROWS if self.logic.implies(law, ROWS) else None
 
     def _widen(self, old: Any, new: Any) -> Any:
-        if implies(new, old):
+        if self.logic.implies(new, old):
             return old
-        for goal in (self._state(new), ("moves", 0), ("sum", Fraction(0), 0), ("sum", Fraction(0), 1)):
-            if goal is not None and implies(old, goal) and implies(new, goal):
+        for goal in (self._state(new), ROWS, Span(Fraction(0), 1)):
+            if goal is not None and self.logic.implies(old, goal) and self.logic.implies(new, goal):
                 return goal
         return None
 
@@ -377,18 +378,11 @@ class _Simple:
         edges = []
         for edge in self.machine.edges:
             lines, laws = self._lines(edge)
-            if self.claim.property != "horizontality":
-                for leak in edge.program.leaks:
-                    if laws[leak] not in (("fixed",), FREE_OF):
-                        raise NoProof(f"a value that is not fixed leaves torch ({edge.program.lines[leak].where})")
-            for name in self.claim.weights:
-                law = laws[edge.program.outputs[name]]
-                good = (
-                    law == FREE_OF or self.claim.laws[name] is None
-                    if self.claim.property == "independence"
-                    else outputs(self.claim.property, law)
-                )
-                if not good:
+            for leak in edge.program.leaks:
+                if not self.logic.still(laws[leak]):
+                    raise NoProof(f"a value that is not fixed leaves torch ({edge.program.lines[leak].where})")
+            for name, goal in self.claim.goals.items():
+                if not self.logic.implies(laws[edge.program.outputs[name]], goal):
                     raise NoProof(self._blame(edge, laws, edge.program.outputs[name]))
             rows = [
                 {

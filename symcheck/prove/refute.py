@@ -267,6 +267,8 @@ def _step(step: Step) -> dict[str, Any]:
     data = step.program.to_json()
     for number, (line, size) in enumerate(zip(data["lines"], step.sizes, strict=True)):
         line["size"] = [] if size is None else list(size)
+        if line["op"] == "map":
+            line["at"].setdefault("args", [])
         if line["op"] == "array" or (line["op"] == "number" and line["at"]["value"] is None):
             line["values"] = _numbers(np.asarray(step.constants[number]))
     return data

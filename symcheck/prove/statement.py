@@ -42,7 +42,9 @@ class Statement:
     def __init__(self, certificate: Mapping[str, Any]) -> None:
         self.claim = certificate["claim"]
         self.property: str = self.claim["property"]
-        self.motions = Motions(self.claim.get("variables", []), simple=self.property != "equivariance")
+        self.motions = Motions(
+            self.claim.get("variables", []), linear="" if self.property == "equivariance" else self.property
+        )
         self.nodes = {node["name"]: node for node in certificate["nodes"]}
         tensors = self.claim["tensors"]
         self.tensors: list[list[Any]] | None = None if isinstance(tensors, int) else tensors

@@ -46,8 +46,9 @@ class Variable:
 class Motions:
     """Images of values under the variables in scope, by the laws of a certificate."""
 
-    def __init__(self, variables: Iterable[Mapping[str, Any]], *, simple: bool = False) -> None:
-        self.simple = simple
+    def __init__(self, variables: Iterable[Mapping[str, Any]], *, linear: str = "") -> None:
+        self.linear = linear
+        """The property, if its laws are those of shifts, sums or independence."""
         self.variables: dict[str, Variable] = {}
         for v in variables:
             taken = {variable.symbol for variable in self.variables.values()}
@@ -56,7 +57,7 @@ class Motions:
 
     def with_gauges(self, gauges: Iterable[Mapping[str, Any]]) -> Motions:
         """The same with the gauges of factorisations, written with Greek capitals."""
-        result = Motions([], simple=self.simple)
+        result = Motions([], linear=self.linear)
         result.variables = dict(self.variables)
         for place, gauge in enumerate(gauges):
             symbol = GAUGES[place % len(GAUGES)] + (f"_{{{place // len(GAUGES)}}}" if place >= len(GAUGES) else "")
@@ -68,7 +69,7 @@ class Motions:
         if law is None:
             return "no law is needed"
         if isinstance(law, list):
-            return simple_image(symbol, law)
+            return linear_image(symbol, law, self.linear)
         if law == "zero" or "zero" in law:
             return "zero, which obeys every law"
         labels = law["axes"]
@@ -107,7 +108,7 @@ class Motions:
         return head[0] in STILL or (head[0] == "vec" and self.variables[head[1]].kind == "perm")
 
     def _linear(self, name: str) -> bool:
-        return self.variables[name].kind in ("orth", "stab1", "block", "core")
+        return self.variables[name].kind in ("orth", "stab1", "block", "partial")
 
     def _short(self, label: Any) -> str:
         return self.variables[label[1]].symbol if label[0] == "vec" else "1"
@@ -166,8 +167,8 @@ class Motions:
     def lemmas(self, line: Mapping[str, Any], operands: Sequence[Mapping[str, Any]]) -> list[str]:
         """The kernel's axioms that a line rests on, by name (`symcheck.kernel.axioms`)."""
         op = line["op"]
-        if self.simple:
-            return simple_lemma(line.get("law"), [operand.get("law") for operand in operands])
+        if self.linear:
+            return linear_lemma(line.get("law"), [operand.get("law") for operand in operands], self.linear)
         if op == "contract":
             return self._contraction(line["at"], [operand.get("law") for operand in operands])
         if op in ("zero", "eye", "number", "array"):
@@ -195,7 +196,7 @@ class Motions:
         variable = self.variables[label[1]]
         if variable.fibre is not None:
             return "contract-fibre"
-        if variable.kind in ("block", "core"):
+        if variable.kind in ("block", "partial"):
             return "contract-eigen"
         names = {"orth": "contract-orth", "stab1": "contract-stab1"}
         return names.get(variable.kind, "contract-monomial")
@@ -213,20 +214,21 @@ def _named(name: str, element: Expression) -> Expression:
     return ArrayOf(name, element.shape, element) if is_array(element) else ScalarOf(name, element)
 
 
-def simple_image(symbol: Expression, law: Sequence[Any]) -> Image:
+def linear_image(symbol: Expression, law: Sequence[Any], property: str) -> Image:
     """What a law of a shift, of column sums or of independence says about a value."""
-    if law[0] in ("moves", "sum") and not (is_array(symbol) and symbol.shape[1] != 1):
-        return "moves by a constant" if law[0] == "moves" else "of sum zero"
-    if law[0] == "base":
-        return total([symbol, product(number(Fraction(law[1])), ones(symbol.shape[0]), transpose(_row(symbol, 0)))])
-    if law[0] == "moves":
-        if law[1] == 0:
-            return total([symbol, product(ones(symbol.shape[0]), transpose(_row(symbol, 0)))])
-        return total([symbol, product(_row(symbol, 1), transpose(ones(symbol.shape[1])))])
-    if law[0] == "sum":
-        weight = product(number(Fraction(law[1])), _summed(MatrixSymbol("W", *symbol.shape), law[2]))
-        return (_summed(symbol, law[2]), "=", number(0) if Fraction(law[1]) == 0 else weight)
-    return str(law[0])  # fixed, zero or independent
+    q, axis, sums = Fraction(law[0]), law[1], property == "horizontality"
+    if not q and axis is None:
+        return {"horizontality": "zero", "independence": "independent"}.get(property, "fixed")
+    if axis is not None and not (is_array(symbol) and symbol.shape[1] != 1):
+        return "of sum zero" if sums else "moves by a constant"
+    if sums:
+        weight = product(number(q), _summed(MatrixSymbol("W", *symbol.shape), axis))
+        return (_summed(symbol, axis), "=", weight if q else number(0))
+    if axis is None:
+        return total([symbol, product(number(q), ones(symbol.shape[0]), transpose(_row(symbol, 0)))])
+    if axis == 0:
+        return total([symbol, product(ones(symbol.shape[0]), transpose(_row(symbol, 0)))])
+    return total([symbol, product(_row(symbol, 1), transpose(ones(symbol.shape[1])))])
 
 
 def _row(symbol: Expression, axis: int) -> Expression:
@@ -239,14 +241,15 @@ def _summed(matrix: Expression, axis: int) -> Expression:
     return product(matrix, ones(matrix.shape[1]))
 
 
-def simple_lemma(law: Sequence[Any] | None, operands: Sequence[Sequence[Any] | None]) -> list[str]:
+def linear_lemma(law: Sequence[Any] | None, operands: Sequence[Sequence[Any] | None], property: str) -> list[str]:
     """The axiom by which a line has such a law."""
-    if law is None or law[0] == "zero":
+    zero = ["0", None]
+    if law is None or (law == zero and property == "horizontality"):
         return []
-    if law[0] == "independent":
+    if property == "independence":
         return ["independence"]
-    if law[0] == "sum":
+    if property == "horizontality":
         return ["sum-linear" if operands and operands[0] is not None else "sum-centre"]
-    if law[0] == "fixed":
-        return ["shift-centre"] if any(operand != ["fixed"] for operand in operands) else []
+    if law == zero:
+        return ["shift-centre"] if any(operand != zero for operand in operands) else []
     return ["shift-linear"]

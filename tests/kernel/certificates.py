@@ -15,8 +15,7 @@ from typing import Any
 import torch
 
 from groups import parse_action
-from symcheck.kernel.axioms import HASH
-from symcheck.kernel.check import subject
+from symcheck.kernel.check import HASH, subject
 from symcheck.prove.claims import equivariance_claim
 from symcheck.prove.prover import machine_of, prove
 from symcheck.trace.builder import Builder, Sym
@@ -300,7 +299,7 @@ def bad(proofs: dict[str, Document]) -> dict[str, Document]:
     positive = {**free, "nonneg": True}
     one = {"axes": []}
     add = {"signs": [1, -1]}
-    fixed, base, moves = ["fixed"], ["base", "1"], ["moves", 0]
+    fixed, base, moves = ["0", None], ["1", None], ["0", 0]
     unknown = [line("input", [], None, name="weight:0"), *sgd[1:2]]
     muon, soap = proofs["muon"], proofs["soap"]
     node = {"name": "away", "gauges": [], "laws": {}}
@@ -363,7 +362,7 @@ def bad(proofs: dict[str, Document]) -> dict[str, Document]:
         "fibre-of-nothing": changed(proofs["heads"], "claim", "variables", 1, "fibre", to="nobody"),
         "decay-is-not-equivariant-to-shifts": written(SHIFT, [
             *inputs(base, fixed), line("number", [], fixed, value="1/2", nonneg=True),
-            line("contract", [0, 2], ["base", "1/2"], indices=[[0, 1], []], out=[0, 1], mean=False)], {"weight:0": 3}),
+            line("contract", [0, 2], ["1/2", None], indices=[[0, 1], []], out=[0, 1], mean=False)], {"weight:0": 3}),
         "decay-claimed-away": written(SHIFT, [
             *inputs(base, fixed), line("number", [], fixed, value="1/2", nonneg=True),
             line("contract", [0, 2], base, indices=[[0, 1], []], out=[0, 1], mean=False)], {"weight:0": 3}),
@@ -375,16 +374,16 @@ def bad(proofs: dict[str, Document]) -> dict[str, Document]:
             *inputs(fixed, moves), line("contract", [1], None, indices=[[0, 1]], out=[1], mean=False),
             line("expand", [2], None, axes=[0]), line("add", [1, 3], fixed, signs=[1, -1]),
             line("add", [0, 4], fixed, signs=[1, -1])], {"weight:0": 5}),
-        "law-of-another-property": written(SHIFT, [*inputs(base, ["zero"])], {"weight:0": 0}),
+        "law-of-another-property": written(SHIFT, [*inputs(base, {"zero": 2})], {"weight:0": 0}),
         "columns-that-do-not-sum-to-zero": written(shift("horizontality"), [
-            *inputs(["sum", "1", 0], ["sum", "0", 0]), line("map", [1], ["sum", "0", 0], fn="sign", args=[]),
-            line("add", [0, 2], ["sum", "1", 0], signs=[1, -1])], {"weight:0": 3}),
+            *inputs(["1", 0], ["0", 0]), line("map", [1], ["0", 0], fn="sign", args=[]),
+            line("add", [0, 2], ["1", 0], signs=[1, -1])], {"weight:0": 3}),
         "shift-that-leaks": written(SHIFT, [*inputs(base, fixed)], {"weight:0": 0}, leaks=[0]),
         "independence-of-one": written({"property": "independence", "tensors": 1, "of": "grad:0"},
                                        inputs(None), {"weight:0": 0}),
         "coupled": written({"property": "independence", "tensors": 2, "of": "grad:1"}, [
-            *inputs(["independent"]), line("input", [], None, name="weight:1"), line("input", [], None, name="grad:1"),
-            line("add", [0, 3], ["independent"], signs=[1, -1])], {"weight:0": 4, "weight:1": 2}),
+            *inputs(["0", None]), line("input", [], None, name="weight:1"), line("input", [], None, name="grad:1"),
+            line("add", [0, 3], ["0", None], signs=[1, -1])], {"weight:0": 4, "weight:1": 2}),
     }  # fmt: skip
 
 

@@ -54,8 +54,7 @@ class Program:
         return self("add", *operands, size=self.size(operands[0]), signs=signs or [1] * len(operands))
 
     def map(self, fn: str, *operands: int, args: list[str | None] | None = None) -> int:
-        extra = {} if args is None else {"args": args}
-        return self("map", *operands, size=self.size(operands[0]), fn=fn, **extra)
+        return self("map", *operands, size=self.size(operands[0]), fn=fn, args=args or [])
 
     def expand(self, x: int, size: list[int], axes: list[int]) -> int:
         return self("expand", x, size=size, axes=axes)
@@ -453,7 +452,9 @@ def _outside() -> dict[str, Document]:
         "leak-differs": rotated_columns(descend(sign, 2, leak=True), gradients=["1 -1"]),
         "leak-not-exact": rotated_columns(descend(_leaking_norm, 2)),
         "map-exp": changed(turned, *line, "at", "fn", to="exp"),
-        "map-of-two": changed(turned, *line, to={"op": "map", "in": [0, 1], "size": [2], "at": {"fn": "sign"}}),
+        "map-of-two": changed(
+            turned, *line, to={"op": "map", "in": [0, 1], "size": [2], "at": {"fn": "sign", "args": []}}
+        ),
         "power-of-a-third": changed(turned, *line, "at", to={"fn": "power", "args": ["1/3"]}),
         "eigh": changed(turned, *line, to={"op": "eigh", "in": [1], "size": [2]}),
         "random": changed(turned, *line, to={"op": "random", "in": [], "size": [2], "at": {"rank": 1}}),

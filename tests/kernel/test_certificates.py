@@ -165,14 +165,39 @@ def harmless(document: Document, path: tuple[Any, ...], value: Any) -> bool:
     """Changes that leave what is proved, of which programs, and under which conditions:
 
     the report of the bridge, which is not part of the proof; the order of nodes; and the law of a line, or of a state
-    tensor, that is given up (null), or that a coercion weakens further: the kernel accepts that only if nothing else
-    rests on it.
+    tensor, that is given up (null) or weakened: the kernel accepts that only if nothing else rests on it.
     """
-    if "law" in path and at(document, path[: path.index("law")])["op"] == "coerce":
-        return True
+    if "law" in path:
+        place = path[: path.index("law")]
+        law, weaker = (at(x, place)["law"] for x in (document, put(document, path, value)))
+        return implied(law, weaker)
     if path[0] == "bridge" or path == ("nodes",):
         return True
     return value is None and (path[-1] == "law" or path[2:3] == ("laws",))
+
+
+def implied(law: Any, weaker: Any) -> bool:
+    """Whether a law of a line says less than another, in the JSON of certificates and by eye:
+
+    facts left out, labels that give up something, or null.
+    """
+    if weaker is None or law == weaker:
+        return True
+    if isinstance(law, list) and law and isinstance(law[0], dict):  # a bundle
+        return isinstance(weaker, list) and len(law) == len(weaker) and all(map(implied, law, weaker))
+    if isinstance(law, list):  # of a shift, or of sums
+        return (law[0] == weaker[0] and law[1] is None) or weaker == ["0", 0]
+    if "zero" in law:
+        return law["zero"] == len(weaker["axes"]) if "axes" in weaker else False
+    if "axes" not in weaker or len(law["axes"]) != len(weaker["axes"]) or law.get("scalars") != weaker.get("scalars"):
+        return False
+    less = all(law.get(fact, False) >= weaker.get(fact, False) for fact in ("sym", "nonneg"))
+    iso = ["iso"] in law["axes"]
+    return less and all(
+        a == b or iso or a == ["free"] or (a[0].startswith("eig") and b in (["inv"], ["eig", a[1]]))
+        or (len(a) == len(b) == 5 and a[2:] == [1, *b[3:]] and b[2] == 0)
+        for a, b in zip(law["axes"], weaker["axes"], strict=True)
+    )  # fmt: skip
 
 
 def examine(document: Document, chosen: list[tuple[tuple[Any, ...], Any]]) -> list[str]:

@@ -1,18 +1,69 @@
 """What the kernel is made of: the standard library, no assertion, no recursion, nothing dynamic."""
 
 import ast
+import io
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
 
 import symcheck.kernel
+from symcheck.kernel.check import SOURCES
 
 FOLDER = Path(symcheck.kernel.__file__).parent
 MODULES = sorted(FOLDER.glob("*.py"))
 ROOT = FOLDER.parents[1]
 FORBIDDEN = {"eval", "exec", "compile", "getattr", "setattr", "globals", "locals", "vars", "__import__", "breakpoint"}
+
+CERTIFICATES = ("document", "axioms", "laws", "rules", "linear", "check", "__main__")
+"""All that a proof rests on; the other modules check refutations."""
+LINES = {"certificates": 906, "refutations": 442}
+"""Upper bounds of the lines of code, which docs/proof.md states too. The kernel is there to be read: they only fall."""
+
+
+def lines_of_code(path: Path) -> int:
+    """Lines that are neither blank nor only comment or docstring."""
+    source = path.read_text()
+    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    tokens = [t for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type not in silent]
+    code = {line for token in tokens for line in range(token.start[0], token.end[0] + 1)}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            code -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(code)
+
+
+def test_it_stays_small_enough_to_read() -> None:
+    counts = {path.stem: lines_of_code(path) for path in MODULES}
+    certificates = sum(counts[name] for name in CERTIFICATES)
+    assert certificates <= LINES["certificates"]
+    assert sum(counts.values()) - certificates <= LINES["refutations"]
+    page = (ROOT / "docs" / "proof.md").read_text()
+    for count in LINES.values():
+        assert f" {count} lines" in page
+
+
+def test_the_hash_covers_all_that_a_proof_rests_on() -> None:
+    """The modules that `check` imports, and the data that they read."""
+    found, todo = set(), ["check"]
+    while todo:
+        name = todo.pop()
+        found.add(f"{name}.py")
+        for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text())):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("symcheck.kernel."):
+                todo += {str(node.module).rpartition(".")[2]} - {path.removesuffix(".py") for path in found}
+    assert set(SOURCES) == found | {path.name for path in FOLDER.glob("*.json")}
+    assert {path.removesuffix(".py") for path in found} | {"__main__"} == set(CERTIFICATES)
+
+
+def test_lines_of_code_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "some.py"
+    path.write_text(
+        '"""A\nB"""\n\n# c\nx = (\n    1,\n)  # d\n\n\ndef f() -> str:\n    """E."""\n    return """g\nh"""\n'
+    )
+    assert lines_of_code(path) == 6
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)

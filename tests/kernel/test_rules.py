@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from symcheck.kernel.document import Reject
-from symcheck.kernel.linear import FIXED, FREE_OF, INFERENCE, Simple, column_sum, implies, shift
-from symcheck.kernel.rules import Line
+from symcheck.kernel.linear import BASE, PROPERTIES, ROWS, ZERO, Linear, Span
+from symcheck.kernel.rules import Line, check_form
 from symcheck.trace.interpret import _OPERATIONS, Arithmetic
 
 SIZE = 3
@@ -23,10 +23,10 @@ Pair = tuple[np.ndarray, np.ndarray]
 class Run:
     """A random program, its values with and without the shift, and the laws that the kernel infers."""
 
-    def __init__(self, rng: np.random.Generator, infer: Callable[..., Simple | None]) -> None:
-        self.rng, self.infer = rng, infer
+    def __init__(self, rng: np.random.Generator, logic: Linear) -> None:
+        self.rng, self.logic = rng, logic
         self.lines: list[Line] = []
-        self.laws: list[Simple | None] = []
+        self.laws: list[Span | None] = []
         self.values: list[Pair] = []
         self.w = self.entries(2)
         self.c = rng.normal(size=(1, SIZE)) * np.ones((SIZE, 1))
@@ -34,26 +34,22 @@ class Run:
     def entries(self, rank: int) -> np.ndarray:
         return np.asarray(self.rng.normal(size=(SIZE,) * rank))
 
-    def put(self, line: Line, law: Simple | None, pair: Pair) -> None:
+    def put(self, line: Line, law: Span | None, pair: Pair) -> None:
         self.lines.append(line)
         self.laws.append(law)
         self.values.append(pair)
 
-    def input(self, law: Simple | None) -> None:
+    def input(self, law: Span | None) -> None:
         x = self.entries(2)
         y = x
         if law is None:
             y = self.entries(2)
-        elif law[0] == "base":
-            x = self.w if law[1] == 1 else x
-            y = x + float(law[1]) * self.c
-        elif law[0] == "moves":
-            y = x + np.take(self.entries(2), [0], law[1])
-        elif law[0] == "sum":
-            x = x - x.mean(law[2], keepdims=True) + float(law[1]) * self.w
-            y = x
-        elif law[0] == "zero":
-            x = y = np.zeros((SIZE, SIZE))
+        elif self.logic.sums:
+            x = x * 0 if law.axis is None else x - x.mean(law.axis, keepdims=True)
+            x = y = x + float(law.q) * self.w
+        else:
+            x = self.w if law.q == 1 else x
+            y = x + float(law.q) * self.c + (0 if law.axis is None else np.take(self.entries(2), [0], law.axis))
         self.put(Line("input", (), {"name": "any"}), law, (x, y))
 
     def number(self) -> None:
@@ -61,11 +57,12 @@ class Run:
         known = self.rng.random() < 0.8
         at = {"value": str(value) if known else None, "nonneg": value >= 0}
         x = np.asarray(float(value))
-        self.put(Line("number", (), at), self.infer(self.lines, Line("number", (), at), []), (x, x))
+        line = Line("number", (), at)
+        self.put(line, self.logic.infer([*self.lines, line], []), (x, x))
 
     def apply(self, op: str, ins: list[int], at: dict[str, Any], rank: int) -> int:
         line = Line(op, tuple(ins), at)
-        law = self.infer(self.lines, line, [self.laws[i] for i in ins])
+        law = self.logic.infer([*self.lines, line], [self.laws[i] for i in ins])
         pairs = [self.values[i] for i in ins]
         x, y = (_OPERATIONS[op]([pair[run] for pair in pairs], at, (SIZE,) * rank, Arithmetic()) for run in (0, 1))
         self.put(line, law, (np.asarray(x), np.asarray(y)))
@@ -109,33 +106,31 @@ class Run:
         else:
             self.apply("round", [self.some(2)], {"dtype": "float32"}, 2)
 
-    def holds(self, law: Simple, pair: Pair) -> bool:
+    def holds(self, law: Span, pair: Pair) -> bool:
         """Whether a law is true of the values."""
         x, y = pair
-        if law[0] == "fixed":
-            return np.allclose(x, y, atol=1e-8)
-        if law[0] == "base":
-            return np.allclose(y - x, float(law[1]) * self.c, atol=1e-8)
-        if law[0] == "moves":
-            return np.allclose(y - x, np.take(y - x, [0], law[1]), atol=1e-8)
-        if law[0] == "sum":
-            return np.allclose((x - float(law[1]) * self.w if law[1] else x).sum(law[2]), 0, atol=1e-8)
-        return np.allclose(x, 0, atol=1e-8)
+        v, base = (x, self.w) if self.logic.sums else (y - x, self.c)
+        v = v - float(law.q) * base if law.q else v
+        if law.axis is None:
+            return np.allclose(v, 0, atol=1e-8)
+        inside = v.sum(law.axis) if self.logic.sums else v - np.take(v, [0], law.axis)
+        return np.allclose(inside, 0, atol=1e-8)
 
 
-LAWS: dict[str, list[Simple | None]] = {
-    "shift": [FIXED, ("base", Fraction(1)), ("base", Fraction(-1, 2)), ("moves", 0), ("moves", 1), None],
-    "sum": [("sum", Fraction(1), 0), ("sum", Fraction(-1, 2), 0), ("sum", Fraction(0), 0), ("sum", Fraction(0), 1),
-            ("zero",), None],
-}  # fmt: skip
+HALF = Fraction(-1, 2)
+LAWS: dict[str, list[Span | None]] = {
+    "shift_quotient": [ZERO, BASE, Span(HALF, None), ROWS, Span(Fraction(0), 1), Span(HALF, 1), None],
+    "horizontality": [Span(Fraction(1), 0), Span(HALF, 0), ROWS, Span(Fraction(0), 1), ZERO, None],
+}
 
 
-@pytest.mark.parametrize(("kind", "infer"), [("shift", shift), ("sum", column_sum)])
-def test_random_programs(kind: str, infer: Callable[..., Simple | None]) -> None:
+@pytest.mark.parametrize("kind", LAWS)
+def test_random_programs(kind: str) -> None:
     rng = np.random.default_rng(20260518)
-    found: Counter[str] = Counter()
+    logic = Linear(kind)
+    found: Counter[tuple[bool, int | None]] = Counter()
     for _ in range(PROGRAMS):
-        run = Run(rng, infer)
+        run = Run(rng, logic)
         for number in rng.permutation(len(LAWS[kind]))[:4]:
             run.input(LAWS[kind][number])
         run.number()
@@ -147,23 +142,23 @@ def test_random_programs(kind: str, infer: Callable[..., Simple | None]) -> None
             law = run.laws[number]
             if law is not None and np.abs(run.values[number]).max() < 1e3:
                 assert run.holds(law, run.values[number]), f"{law} of line {number} of {run.lines}"
-                found[law[0]] += run.lines[number].op != "round"
+                found[bool(law.q), law.axis] += run.lines[number].op != "round"
                 whole = run.values[number][0].ndim == 2
-                for goal in (g for g in LAWS[kind] if whole and implies(law, g) and g is not None):
+                for goal in (g for g in LAWS[kind] if whole and logic.implies(law, g) and g is not None):
                     assert run.holds(goal, run.values[number]), f"{law} does not imply {goal}"
-    assert all(found[law[0]] > 50 for law in LAWS[kind] if law is not None), found
+    assert all(found[bool(law.q), law.axis] > 50 for law in LAWS[kind] if law is not None), found
 
 
 def test_independence_is_what_all_operands_have() -> None:
-    infer = INFERENCE["independence"]
-    assert infer([], Line("map", (0, 1)), [FREE_OF, FREE_OF]) == FREE_OF
-    assert infer([], Line("number", ()), []) == FREE_OF
-    assert infer([], Line("map", (0, 1)), [FREE_OF, None]) is None
+    logic, f = Linear("independence"), Line("map", (0, 1), {"fn": "maximum", "args": []})
+    assert logic.infer([f], [ZERO, ZERO]) == ZERO
+    assert logic.infer([Line("number", (), {"value": "1", "nonneg": True})], []) == ZERO
+    assert logic.infer([f], [ZERO, None]) is None
 
 
 def test_a_mean_without_expand_is_no_centring() -> None:
     lines = [Line("input", (), {"name": "grad:0"}), Line("contract", (0,), {"indices": [[]], "out": [], "mean": True})]
-    assert shift(lines, Line("add", (0, 1), {"signs": [1, -1]}), [("moves", 0), None]) is None
+    assert Linear("shift_quotient").infer([*lines, Line("add", (0, 1), {"signs": [1, -1]})], [ROWS, None]) is None
 
 
 @pytest.mark.parametrize(
@@ -171,4 +166,32 @@ def test_a_mean_without_expand_is_no_centring() -> None:
 )
 def test_attributes_are_read_strictly(at: dict[str, Any]) -> None:
     with pytest.raises(Reject):
-        shift([Line("input", ())] * 2, Line("add", (0, 1), at), [("base", Fraction(1)), FIXED])
+        check_form(Line("add", (0, 1), at))
+
+
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_what_lasts_holds_after_a_step_too(name: str) -> None:
+    """In numbers: the state keeps its value while the weights move as the property says, and with them ``B``."""
+    rng, logic = np.random.default_rng(7), Linear(name)
+    for q, axis in itertools.product((0, 1, -2), (None, 0, 1)):
+        law = Span(Fraction(q), axis)
+        if law != logic._span(*law) or not logic.lasting(law):
+            continue
+        base = rng.normal(size=(SIZE, SIZE)) if logic.sums else np.ones((SIZE, 1)) * rng.normal(size=(1, SIZE))
+        if logic.weight == ZERO:  # the weights are not shifted
+            base = 0 * base
+        inside = rng.normal(size=(SIZE, SIZE))
+        if logic.sums:
+            inside = inside - inside.mean(axis or 0, keepdims=True)
+        elif axis is not None:
+            inside = np.take(inside, [0], axis) + 0 * inside
+        x = float(law.q) * base + (0 if axis is None else inside)
+        other = {"shift_equivariance": base, "horizontality": base + rng.normal(size=(SIZE, SIZE))}
+        moved = other.get(name, base * rng.normal(size=(1, SIZE)))
+        if logic.sums:
+            moved = moved - (moved - base).mean(0, keepdims=True)
+        rest = x - float(law.q) * moved
+        if axis is None:
+            assert np.allclose(rest, 0)
+        else:
+            assert np.allclose(rest.sum(axis) if logic.sums else rest - np.take(rest, [0], axis), 0)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from symcheck.kernel.document import Reject
-from symcheck.kernel.laws import CORE, EIGEN, FREE, FULL, ISO, LOOSE, MONOMIAL, Context, Label, Law, Variable
+from symcheck.kernel.laws import CORE, EIGEN, FREE, ISO, MONOMIAL, SPECTRAL, Context, Label, Law, Variable
 
 Array = npt.NDArray[np.float64]
 Pair = tuple[Array, Array]
@@ -50,6 +50,8 @@ VARIABLES = {
     "go": Variable("orth"),
     "gb": Variable("block"),
     "gh": Variable("block", 1, "H"),
+    "gp": Variable("partial"),
+    "gq": Variable("partial", 1, "H"),
 }
 
 
@@ -91,7 +93,7 @@ def element(rng: np.random.Generator, kind: str, n: int) -> Element:
         inner = np.eye(n)
         inner[1:, 1:] = rotation(rng, n - 1)
         matrix = basis @ inner @ basis.T
-    elif kind == "block":
+    elif kind in SPECTRAL:
         matrix = np.zeros((n, n))
         for level in set(spectrum):
             where = np.flatnonzero(spectrum == level)
@@ -134,7 +136,7 @@ class World:
             x = self._delta(x, *iso)
         y = self.moved(x, labels)
         for a, label in enumerate(labels):
-            if self._linear(label) and label[2] == LOOSE and self.context.of(label).kind == "block":
+            if self._loose(label):
                 y = np.where(self._null(y.shape, a, label, labels, 1), self._entries(y.shape), y)
         for a in reversed(doubled):
             x, y = (np.diagonal(v, axis1=a, axis2=v.ndim - 1) for v in (x, y))
@@ -158,7 +160,7 @@ class World:
             x = np.moveaxis(np.take_along_axis(x, first, -1), -1, axis)
             null = self._null(x.shape, axis, label, labels, 0)
             return np.where(null, {"eig": x, "eig0": 0.0, "eig1": 1.0}[label[0]], x)
-        if self._linear(label) and label[2] == CORE and self.context.of(label).kind == "block":
+        if self._core(label):
             return np.where(self._null(x.shape, axis, label, labels, 0), 0.0, x)
         return x
 
@@ -177,6 +179,12 @@ class World:
 
     def _linear(self, label: Label) -> bool:
         return label[0] == "vec" and label[1] in self.context.variables and self.context.linear(label)
+
+    def _core(self, label: Label) -> bool:
+        return self._linear(label) and self.context.of(label).kind in SPECTRAL and label[2] == CORE
+
+    def _loose(self, label: Label) -> bool:
+        return self._linear(label) and self.context.of(label).kind == "partial" and label[2] != CORE
 
     def _base(self, name: str, labels: Sequence[Label]) -> int | None:
         fibre = self.context.variables[name].fibre
@@ -237,14 +245,14 @@ class World:
         for a, label in enumerate(law.axes):
             if label == FREE:
                 good &= _near(x, np.repeat(x.take([0], a), x.shape[a], a))
-            if label[0] in EIGEN or (self._linear(label) and self.context.of(label).kind == "block"):
+            if label[0] in EIGEN or (self._linear(label) and self.context.of(label).kind in SPECTRAL):
                 null = self._null(x.shape, a, label, law.axes, run)
                 if label[0] in EIGEN:
                     levels = self.levels(x.shape, a, label, law.axes, run)
                     for one, two in itertools.combinations(range(x.shape[a]), 2):
                         same = levels.take(one, a) == levels.take(two, a)
                         good &= _near(np.where(same, x.take(one, a), 0), np.where(same, x.take(two, a), 0))
-                if label[0] == "eig0" or (label[0] == "vec" and label[2] == CORE):
+                if label[0] == "eig0" or self._core(label):
                     good &= _near(np.where(null, x, 0), np.zeros_like(x))
                 if label[0] == "eig1":
                     good &= _near(np.where(null, x, 1), np.ones_like(x))
@@ -271,12 +279,12 @@ class World:
             expected = expected * own.signs[0] ** k * own.scales[0] ** float(e)
         known = np.ones(y.shape, dtype=bool)
         for a, label in enumerate(law.axes):
-            if self._linear(label) and self.context.of(label).kind == "block" and label[2] == LOOSE:
+            if self._loose(label):
                 known &= ~self._null(y.shape, a, label, law.axes, 1)
         expected, found = (np.where(known, v, 0.0) for v in (expected, y))
         for a in traced:  # the diagonal of T, moved to that of P T P^T: the traces agree, in every eigenspace
             label = law.axes[a]
-            if self.context.of(label).kind == "block":
+            if self.context.of(label).kind in SPECTRAL:
                 levels = self.levels(y.shape, a, label, law.axes, 1)
                 expected, found = (
                     np.stack([np.where(levels == s, v, 0).sum(a) for s in range(SIZE)], axis=a)
@@ -318,11 +326,14 @@ def random_label(rng: np.random.Generator, context: Context) -> Label:
     if kind in ("inv", "free"):
         return (str(kind),)
     if kind == "eig":
-        return (str(rng.choice(EIGEN)), str(rng.choice([n for n, v in context.variables.items() if v.kind == "block"])))
+        return (
+            str(rng.choice(EIGEN)),
+            str(rng.choice([n for n, v in context.variables.items() if v.kind in SPECTRAL])),
+        )
     name = str(rng.choice([n for n, v in context.variables.items() if v.axes == 1]))
     variable = context.variables[name]
     if variable.kind not in MONOMIAL:
-        sub = int(rng.choice([FULL, LOOSE, CORE])) if variable.kind == "block" else 0
+        sub = int(rng.choice([0, CORE])) if variable.kind in SPECTRAL else 0
         return context.vec(name, sub, int(rng.choice([1, 1, 2])))
     _, reflects, scales = MONOMIAL[variable.kind]
     return context.vec(

@@ -14,7 +14,7 @@ from typing import Any
 import sympy
 from sympy import E, I, Integer, Rational, Symbol, log, pi, sqrt
 
-from symcheck.kernel.axioms import BINARY, EVEN, FUNCTIONS, NON_NEGATIVE, ODD, SIGN_PRESERVING, behaviour
+from symcheck.kernel.axioms import BINARY, EVEN, FUNCTIONS, ODD, behaviour
 from symcheck.prove.axioms.elements import Equation
 
 P, Q, C = sympy.symbols("p q c", positive=True)
@@ -204,9 +204,9 @@ def sign_equations(fn: str) -> Iterator[Equation]:
         yield bool(sympy.factor(DENSITIES[fn].subs(T, P / (P + 1)), deep=True).is_positive)
         return
     for operands in cases(fn):
-        if not _defined(fn, operands) or (fn in SIGN_PRESERVING and any(x.is_negative for x in operands)):
+        if not _defined(fn, operands) or (FUNCTIONS[fn].sign == "+" and any(x.is_negative for x in operands)):
             continue
-        if fn in NON_NEGATIVE | SIGN_PRESERVING:
+        if FUNCTIONS[fn].sign != "?":
             value = DEFINITIONS[fn](*operands)
             yield _nonnegative(fn, value)
 
@@ -223,7 +223,7 @@ def _nonnegative(fn: str, value: Any) -> bool:
 def power_equations() -> Iterator[Equation]:
     """Parity of integer powers, and the degree of all."""
     for exponent in (-3, -2, -1, 1, 2, 3, 4):
-        parity, degree, _ = behaviour("power", [Fraction(exponent)]) or ("", None, False)
+        parity, degree, *_ = behaviour("power", [Fraction(exponent)])
         sign = -1 if parity == ODD else 1
         yield (-X) ** exponent - sign * X**exponent
         yield degree == exponent

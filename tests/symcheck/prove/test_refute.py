@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from groups import BLOCKS, get_block, parse_action
@@ -224,7 +224,7 @@ THREE = ((4, 2), (4, 2), (2, 4))
 
 
 @pytest.mark.parametrize(("spec", "shapes"), ACTIONS)
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_the_kernel_moves_arrays_as_the_element_does(spec: str, shapes: Any, data: st.DataObject) -> None:
     action = parse_action(spec)
