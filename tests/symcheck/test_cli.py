@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jsonschema
@@ -209,17 +208,12 @@ def test_lists(what: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["certify", "--help"], ["list", "blocks"], ["list", "rules"]])
-def test_looking_around_is_quick_and_loads_no_torch(arguments: list[str]) -> None:
+def test_looking_around_loads_no_torch(arguments: list[str]) -> None:
     code = f"import sys; sys.argv = ['symcheck', *{arguments!r}]\nfrom symcheck.__main__ import main\n"
     code += "try: main()\nfinally: print([m for m in ('torch', 'hypothesis', 'sympy', 'scipy') if m in sys.modules])"
-    best = float("inf")
-    for _ in range(3):  # the best of three: the machine may be busy with other tests
-        start = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-        best = min(best, time.monotonic() - start)
-        assert done.returncode == 0
-        assert done.stdout.splitlines()[-1] == "[]"
-    assert best < 1.0  # 0.2 s when nothing else runs
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(("verdict", "code", "words"), [("refuted", 0, "1/1 (100%)"), ("supported", 1, "0/1 (0%)")])
