@@ -86,7 +86,7 @@ class Linear:
         if all(law == ZERO for law in spans):
             return ZERO  # functions of equal values are equal, and linear ones keep zero
         if line.op == "add":
-            axes = {law.axis for law in spans} - {None}
+            axes = {law.axis for law in spans if law.axis is not None}
             q = sum((sign * law.q for sign, law in zip(line.at["signs"], spans, strict=True)), Fraction(0))
             return self._span(q, max(axes, default=None)) if len(axes) < 2 else None
         if line.op == "expand" and (axis := self._axis(spans[0])) is not None:

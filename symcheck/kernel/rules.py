@@ -277,7 +277,7 @@ def _matrix(context: Context, line: Line, law: Law) -> tuple[tuple[Label, ...], 
 
 
 def _dual(context: Context, label: Label) -> Label:
-    return context.vec(*label[1:4], -label[4]) if label[0] == "vec" else label
+    return context.vec(label[1], label[2], label[3], -label[4]) if label[0] == "vec" else label
 
 
 def _inverse(context: Context, line: Line, laws: Sequence[Law]) -> Law:
@@ -306,7 +306,8 @@ def _factor(context: Context, line: Line, laws: Sequence[Law]) -> Any:
         raise Reject(f"{op}: of a matrix that is not known to be symmetric")
     if any(context.flags(side)[2] for side in ((left,) if op == "qr" else (left, right))):
         raise Reject(f"{op}: of a matrix that is not moved by rotations")
-    gauge, spectrum = INV, INV
+    gauge: Label = INV
+    spectrum: Label = INV
     if line.gauge is not None:
         name, kind = line.gauge
         if name in context.variables:
