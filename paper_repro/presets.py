@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from paper_repro.models import FAMILIES
-from paper_repro.records import RATE_ROLES, Precision, RunSpec
+from paper_repro.records import PRESETS, RATE_ROLES, Precision, RunSpec
 
 if TYPE_CHECKING:
     from paper_repro.data.prepare import DataSpec
 
-FOLDER = Path(__file__).parent / "presets"
+FOLDER = PRESETS
+"""Where the files are; a test may look elsewhere."""
+
 Order = Literal["shuffled", "sequential"]
 
 Rate = float | Mapping[str, float]

@@ -11,11 +11,13 @@ This module needs neither torch nor transformers.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
 import os
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +26,9 @@ from typing import Any, Literal, get_args
 
 SCHEMA = "paper_repro.run/1"
 CODE_VERSION = "1"
-"""Part of every run id. Raise it with any change that alters the numbers of a run; other changes keep results valid."""
+"""Raise it with any change of the code that alters the numbers of a run; other changes keep results valid."""
+
+PRESETS = Path(__file__).parent / "presets"
 
 RATE_ROLES = ("embedding", "lm_head", "router", "mlp", "attention", "other")
 """Roles with a learning rate of their own; ``mlp`` includes the experts, ``other`` is what has no matrix symmetry."""
@@ -113,9 +117,18 @@ class RunSpec:
         return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
 
 
+@functools.cache
+def code_version(preset: str) -> str:
+    """`CODE_VERSION`, and a digest of what the file of the preset says (its comments do not count)."""
+    path = PRESETS / f"{preset}.toml"
+    says = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return f"{CODE_VERSION}-{hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()[:8]}"
+
+
 def run_id(spec: RunSpec, manifest: str) -> str:
-    """The first 16 hexadecimal digits of the sha256 of spec, data manifest hash and code version."""
-    return hashlib.sha256("\n".join((spec.canonical(), manifest, CODE_VERSION)).encode()).hexdigest()[:16]
+    """The first 16 hexadecimal digits of the sha256 of spec, data manifest hash, preset and code version."""
+    parts = (spec.canonical(), manifest, code_version(spec.preset))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -126,7 +139,7 @@ class RunRecord:
         id: `run_id`.
         spec: what was asked.
         manifest: sha256 of the data manifest; losses compare only within one.
-        code: `CODE_VERSION` of the run.
+        code: `code_version` of the run's preset.
         device: ``type``, ``name``, ``count`` (processes).
         versions: of python, torch, transformers ...; ``sources`` is a hash of the code that ran.
         throughput: ``tokens_per_second``, ``seconds_per_step``, ``peak_memory_bytes`` (null on the CPU).

@@ -34,13 +34,13 @@ def table(jobs: Iterable[Job]) -> Iterator[str]:
 
 
 def estimated(jobs: Sequence[Job], device: str, devices: int) -> list[Job]:
-    """The jobs with estimates of `paper_repro.training.estimate` where no time was measured.
+    """The jobs with estimates of `paper_repro.training.estimates` where no time was measured.
 
     One estimate per preset, scaled by the steps of each run. Raises ValueError for a device without a data sheet.
     """
     from paper_repro.planning.catalogue import Presets
     from paper_repro.presets import default_spec
-    from paper_repro.training.estimate import estimate
+    from paper_repro.training.estimates import estimate
 
     per_step: dict[str, float] = {}
     found = []

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from paper_repro.calibrate import Choice, choose
 from paper_repro.planning.claims import Contrast
 from paper_repro.planning.study import Catalogue, Study
-from paper_repro.records import CODE_VERSION, RunRecord, RunSpec
+from paper_repro.records import RunRecord, RunSpec, code_version
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,16 @@ class Runs:
         """The runs of ``study`` among ``records``."""
         ours = [record for record in records if record.spec.scale == study.scale]
         used = dict(manifests or {})
-        counts = Counter((record.spec.preset, record.manifest) for record in ours if record.code == CODE_VERSION)
+        valid = [record for record in ours if record.code == code_version(record.spec.preset)]
+        counts = Counter((record.spec.preset, record.manifest) for record in valid)
         for (preset, manifest), _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
             used.setdefault(preset, manifest)
         kept: dict[RunSpec, RunRecord] = {}
         left_out: Counter[str] = Counter()
         for record in ours:
-            if record.code != CODE_VERSION:
-                left_out[f"code version {record.code} (now {CODE_VERSION})"] += 1
+            now = code_version(record.spec.preset)
+            if record.code != now:
+                left_out[f"code version {record.code} of {record.spec.preset} (now {now})"] += 1
             elif record.manifest != used[record.spec.preset]:
                 left_out[f"data {record.manifest[:12]} for {record.spec.preset}"] += 1
             else:

@@ -10,7 +10,7 @@ from typing import Any
 from paper_repro.calibrate import device_of
 from paper_repro.planning.plan import Job, remaining_seconds
 from paper_repro.planning.runs import Runs
-from paper_repro.records import CODE_VERSION, RunRecord
+from paper_repro.records import RunRecord
 from paper_repro.report.document import Section, Table, duration, joined
 
 SEQUENTIAL_RATE = 0.10
@@ -29,7 +29,7 @@ def provenance_section(runs: Runs) -> Section:
         f"precision: {joined(record.spec.precision for record in records)}.",
         "Versions: "
         + "; ".join(f"{name} {joined(r.versions[name] for r in records if name in r.versions)}" for name in names),
-        f"Code version {CODE_VERSION}; hash of the sources that ran: "
+        f"Code and preset versions: {joined(record.code for record in records)}; hash of the sources that ran: "
         f"{joined(record.versions.get('sources', 'unknown')[:12] for record in records)}.",
         *(f"Data manifest {manifest}: {joined(presets)}." for manifest, presets in sorted(manifests.items())),
         *(f"Left out: {count} runs of {why}; losses compare only within one." for why, count in runs.left_out.items()),

@@ -9,12 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from paper_repro.training.estimate import Estimate, estimate
+    from paper_repro.training.estimates import Estimate, estimate
     from paper_repro.training.run import run_one
 
 _HOME = {
-    "Estimate": "paper_repro.training.estimate",
-    "estimate": "paper_repro.training.estimate",
+    "Estimate": "paper_repro.training.estimates",
+    "estimate": "paper_repro.training.estimates",
     "run_one": "paper_repro.training.run",
 }
 

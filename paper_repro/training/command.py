@@ -156,7 +156,7 @@ def _rates(given: tuple[str, ...]) -> dict[str, float]:
 
 
 def _say_estimate(spec: RunSpec, devices: int, device_name: str | None) -> None:
-    from paper_repro.training.estimate import estimate
+    from paper_repro.training.estimates import estimate
     from paper_repro.training.log import duration
 
     found = estimate(spec, devices=devices, device=device_name)

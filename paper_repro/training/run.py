@@ -27,7 +27,7 @@ import symcheck
 from paper_repro.data.manifest import Manifest, read_manifest
 from paper_repro.data.stream import Sequences, TokenStream
 from paper_repro.presets import Preset, data_root, load_preset
-from paper_repro.records import CODE_VERSION, Outcome, RunInterrupted, RunRecord, RunSpec, read_record, run_id
+from paper_repro.records import Outcome, RunInterrupted, RunRecord, RunSpec, code_version, read_record, run_id
 from paper_repro.training import checkpoint
 from paper_repro.training.certify import certify_stack
 from paper_repro.training.diagnostics import Diagnostics
@@ -386,7 +386,7 @@ def _record(run: _Run, identity: str, manifest: Manifest, outcome: Outcome, mess
         id=identity,
         spec=run.spec,
         manifest=manifest.hash,
-        code=CODE_VERSION,
+        code=code_version(run.spec.preset),
         device={
             "type": where.type,
             "name": torch.cuda.get_device_name(where) if where.type == "cuda" else platform.machine(),

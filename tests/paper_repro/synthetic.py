@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from paper_repro.records import CODE_VERSION, Precision, RunRecord, RunSpec, run_id
+from paper_repro.records import Precision, RunRecord, RunSpec, code_version, run_id
 
 MANIFEST = "ab" * 32
 STEPS = 60
@@ -41,7 +41,7 @@ def record(
     *,
     outcome: str = "finished",
     manifest: str = MANIFEST,
-    code: str = CODE_VERSION,
+    code: str | None = None,
     device: str = "synthetic device",
     diagnostics: Mapping[str, list[float]] | None = None,
 ) -> RunRecord:
@@ -61,7 +61,7 @@ def record(
         id=run_id(spec, manifest),
         spec=spec,
         manifest=manifest,
-        code=code,
+        code=code or code_version(spec.preset),
         device={"type": "cuda", "name": device, "count": 1},
         versions={"python": "3.11", "torch": "2.13.0", "transformers": "5.23.0", "sources": "0" * 12},
         throughput={"tokens_per_second": 1000.0, "seconds_per_step": 0.5, "peak_memory_bytes": None},

@@ -16,7 +16,7 @@ from paper_repro.training import certify
 from paper_repro.training.certify import Question, certify_stack, questions
 from paper_repro.training.command import command as run_command
 from paper_repro.training.command import stop_on_signal
-from paper_repro.training.estimate import PEAKS, estimate
+from paper_repro.training.estimates import PEAKS, estimate
 from paper_repro.training.log import Progress, duration
 from paper_repro.training.stack import make_optimizer
 
