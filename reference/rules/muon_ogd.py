@@ -211,8 +211,11 @@ class MuonOGD(DualRule):
             direction, new = super().direction(grad, {key: value for key, value in state.items() if key != "step"})
             return direction, {**new, "step": step}
         kept = {name: copied(state[name]) for name in ("momentum", "multipliers")}
-        xp = array_namespace(grad)
-        protected = xp.concat([state["protected"][..., 1:, :, :], grad[..., None, :, :]], axis=-3)
+        latest = grad[..., None, :, :]
+        if self.collect == 1:
+            protected = copied(latest)
+        else:
+            protected = array_namespace(grad).concat([state["protected"][..., 1:, :, :], latest], axis=-3)
         return 0 * grad, {**kept, "step": step + 1, "protected": protected}
 
     def constraint(self, state: State, x: Any) -> Any:

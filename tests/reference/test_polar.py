@@ -306,7 +306,7 @@ def test_methods_agree_between_numpy_and_torch(name: str) -> None:
 
 def test_methods_are_values_with_names() -> None:
     assert get_orthogonalizer("exact") == Exact() == get_orthogonalizer(Exact())
-    with pytest.raises(ValueError, match=re.escape("unknown orthogonalizer 'svd'; known: aol, cubic")):
+    with pytest.raises(ValueError, match=re.escape("unknown orthogonalizer 'svd'; known: aol, cans, cubic")):
         get_orthogonalizer("svd")
 
 
