@@ -79,8 +79,11 @@ THEMES = {
 
 
 def columns_of(results: Sequence[Result]) -> dict[str, list[tuple[str, str]]]:
-    """(block, property) of every question, by group of columns. Blocks with a shift answer alike: one stands for it."""
-    questions = list(dict.fromkeys((r["block"], r["property"]) for r in results))
+    """(block, property) of every question that most are asked, by group of columns. Blocks with a shift answer alike:
+    one stands for it.
+    """
+    asked = Counter((r["block"], r["property"]) for r in results)
+    questions = [question for question, count in asked.items() if 2 * count > max(asked.values())]
     shift = [(block, name) for block, name in questions if name != "equivariance" and block != "all"]
     return {
         "equivariance on": [question for question in questions if question[1] == "equivariance"],
@@ -96,13 +99,17 @@ def answer_of(result: Result) -> str:
 
 
 def rows_of(results: Sequence[Result], columns: Sequence[tuple[str, str]]) -> list[Row]:
-    """Name and answers of each configuration; those of one target that agree in everything share a row."""
+    """Name and answers of each configuration; those of one target that agree in everything share a row. Rules of joint
+    blocks are asked other questions and are left out.
+    """
     verdicts: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
     for r in results:
         configuration = (r["target"], json.dumps(r["config"]))
         verdicts.setdefault(configuration, {})[r["block"], r["property"]] = answer_of(r)
     shared: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (target, config), answers in verdicts.items():
+        if not answers.keys() >= set(columns):
+            continue
         shared.setdefault((target, tuple(answers[column] for column in columns)), []).append(config)
     return [(_name(target, configs), answers) for (target, answers), configs in shared.items()]
 
