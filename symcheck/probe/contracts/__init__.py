@@ -50,7 +50,10 @@ def check_contract(
     Raises:
         CandidateError: the candidate raised on an ordinary input.
     """
-    outcome = _CHECKS[name](Setting(candidate, nature, block, budget, seed))
+    setting = Setting(candidate, nature, block, budget, seed)
+    outcome = _CHECKS[name](setting)
+    if outcome.verdict is Verdict.SUPPORTED and setting.stands_still():
+        return Outcome(Verdict.VACUOUS, "the update is zero, or not finite: nothing could have failed")
     if outcome.verdict is Verdict.REFUTED and outcome.evidence.witness is None:
         witness = {
             "schema": "symcheck.witness/1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from groups import Block
 from symcheck.probe.names import Budget
 from symcheck.probe.nature import Nature
 from symcheck.probe.strata import Shapes, draw_inputs
-from symcheck.probe.trajectory import CandidateError, CandidateLike, Inputs, Tensors, run
+from symcheck.probe.trajectory import CandidateError, CandidateLike, Inputs, Tensors, largest, run
 from symcheck.result import Evidence, Numeric, Verdict
 
 
@@ -54,6 +55,16 @@ class Setting:
     def draw(self, stratum: str, shapes: Shapes, steps: int, offset: int = 0) -> Inputs:
         """Inputs of a stratum; a different ``offset`` gives different ones."""
         return draw_inputs(stratum, shapes, steps, centre=False, seed=self.seed + offset)
+
+    def stands_still(self) -> bool:
+        """Whether a long trajectory on ordinary gradients changes no weight by anything finite: then a contract holds
+        because nothing could have failed."""
+        steps = [
+            step
+            for shapes in self.shapes(1)
+            for step in run(self.candidate, self.draw("generic", shapes, self.budget.long), seed=self.seed)
+        ]
+        return bool(steps) and not any(0 < largest(step) < math.inf for step in steps)
 
     def single(self, shapes: Shapes) -> bool:
         """Whether the block is one tensor."""
