@@ -12,14 +12,14 @@ import torch
 Kind = Literal["compute", "view", "empty", "leak", "equal", "inert", "dynamic"]
 
 _EMPTY = frozenset({"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"})
-_LEAKS = frozenset({"_local_scalar_dense", "item", "is_nonzero"})
+_LEAKS = frozenset({"_local_scalar_dense", "item", "is_nonzero", "_linalg_check_errors", "_assert_async"})
+"""The last two raise where the value of their first argument says so, and a candidate may catch that."""
 _INERT = frozenset(
     """
-    is_pinned is_same_size promote_types result_type can_cast _linalg_check_errors _assert_async
-    _assert_tensor_metadata record_stream
+    is_pinned is_same_size promote_types result_type can_cast _assert_tensor_metadata record_stream
     """.split()  # noqa: SIM905 - a table of words
 )
-"""They answer questions about types and sizes, or raise where a computation failed: no value passes."""
+"""They answer questions about types and sizes: no value passes."""
 _UNDECLARED_VIEWS = frozenset({"_unsafe_view", "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk"})
 _BITS = frozenset({"_conj", "_neg_view"})
 """Views with a bit that says that every entry has to be conjugated or negated."""

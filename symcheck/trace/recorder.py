@@ -252,7 +252,7 @@ class Recorder(TorchDispatchMode):
         if op.kind == "inert":
             return
         if op.kind == "leak":
-            self.leaks.append(arguments["self"].line)
+            self.leaks.append(arguments[op.arguments[0][0]].line)
             return
         if op.kind == "equal":
             self._compared(arguments["self"], arguments["other"])

@@ -180,7 +180,7 @@ def _numbers(tensor: torch.Tensor, value: Sym) -> Any:
 def _step(recorder: Recorder, outputs: dict[str, _Kept], inputs: dict[str, Any]) -> Step:
     builder = recorder.builder
     roots = {name: kept.value.line for name, kept in outputs.items()}
-    live = live_lines(builder.lines, [*roots.values(), *recorder.leaks])
+    live = live_lines(builder.lines, [*roots.values(), *recorder.leaks, *builder.raises])
     new = {old: number for number, old in enumerate(live)}
     lines: list[Line] = []
     for old in live:
@@ -193,7 +193,7 @@ def _step(recorder: Recorder, outputs: dict[str, _Kept], inputs: dict[str, Any])
     program = Program(
         tuple(lines),
         {name: new[line] for name, line in roots.items()},
-        tuple(sorted({new[at] for at in recorder.leaks})),
+        tuple(sorted({new[at] for at in (*recorder.leaks, *builder.raises)})),
     )
     constants = {new[old]: value for old, value in builder.constants.items() if old in new}
     program, sizes, constants = unstack(program, [builder.sizes[old] for old in live], constants)

@@ -194,10 +194,26 @@ def _pad(builder: Builder, given: Arguments) -> Sym:
 # -- indexing ----------------------------------------------------------------------------------------------------------
 
 
+def _may_raise(builder: Builder, index: Sym, size: int) -> None:
+    """An index that is out of range raises; that of a sorted order is not, in as many entries as were sorted."""
+    line = index.line
+    while (found := builder.lines[line]).op in ("expand", "round") or "take" in found.attributes.get("args", {}):
+        if len(found.operands) != 1:
+            break
+        (line,) = found.operands
+    if found.op == "along" and found.attributes["fn"] == "argsort":
+        ((axis,),) = found.attributes["axes"]
+        if builder.sizes[found.operands[0]][axis] <= size:
+            return
+    if found.op != "zero":
+        builder.raises.append(index.line)
+
+
 def gather(builder: Builder, x: Sym, dim: int, index: Sym) -> Sym:
     """``x[..., index, ...]`` along ``dim`` for an ``index`` that is computed; it agrees in the other dimensions."""
     x = builder.merge(x, dim)
     index = builder.merge(index, dim)
+    _may_raise(builder, index, x.shape[dim])
     if not x.dims[dim]:  # the index is 0
         return builder.expand_to(x, (*x.dims[:dim], index.dims[dim], *x.dims[dim + 1 :]))
     if not index.dims[dim]:  # one entry: as many times as there are entries, and the first of them
@@ -214,10 +230,11 @@ def gather(builder: Builder, x: Sym, dim: int, index: Sym) -> Sym:
 def _index_select(builder: Builder, given: Arguments) -> Sym:
     x: Sym = given["self"]
     index = given["index"]
+    known = constant(builder, index)
     if not x.dims:
+        _may_raise(builder, index, 1)
         return x
     dim = x.dim(given["dim"])
-    known = constant(builder, index)
     if known is not None:
         return picked(builder, x, dim, known.reshape(-1).tolist())
     if len(index.dims) == 0:
@@ -231,6 +248,7 @@ def _gather(builder: Builder, given: Arguments) -> Sym:
     x: Sym = given["self"]
     index = given["index"]
     if not x.dims:
+        _may_raise(builder, index, 1)
         return x
     return gather(builder, x, x.dim(given["dim"]), index)
 
