@@ -24,6 +24,9 @@ from symcheck.trace.program import Unsupported
 from symcheck.trace.storage import OUTSIDE, Region, Storage, check_hazards, place_of
 
 
+_DIVISIONS = frozenset({"floor_divide", "remainder", "fmod", "div"})
+
+
 class Recorder(TorchDispatchMode):
     """Records one step after another; ``begin`` opens a program. Active as a context manager.
 
@@ -262,6 +265,9 @@ class Recorder(TorchDispatchMode):
             return
         if op.name == "copy" and self._copied_bytes(bound):
             return
+        divisor = arguments.get("other")
+        if op.name in _DIVISIONS and isinstance(divisor, Sym) and not result.dtype.is_floating_point:
+            builder.raises.append(divisor.line)  # integers are not divided by zero
         if op.is_random:
             builder.observed = memory.values(next(_tensors([bound[name] for name in op.written] or [result])))
         values = lower(builder, op.name, arguments)
