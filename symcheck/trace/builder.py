@@ -33,7 +33,7 @@ class Builder:
         where: source location stamped on new lines; the recorder sets it before each call of ``lower``.
         observed: what torch computed for the (first) result of the call being lowered, a float64 array of the
             tensor's shape. The recorder sets it before it lowers a random operation: drawn numbers go to ``constants``.
-        raises: lines whose values decide whether an operation raises. A candidate may catch that, so they leak.
+        leaks: the lines whose values left torch, or decide whether an operation raises: a candidate may catch that.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Builder:
         self.undefined: set[int] = set()
         self.where = ""
         self.observed: np.ndarray | None = None
-        self.raises: list[int] = []
+        self.leaks: list[int] = []
 
     def emit(
         self, op: str, operands: Sequence[int], sizes: Iterable[int], attributes: Mapping[str, Any] | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
+import torch.utils._python_dispatch as modes
 from torch.overrides import TorchFunctionMode
 
 from symcheck.trace.recorder import Recorder
@@ -24,6 +26,8 @@ _SCALARS = frozenset({"item", "__float__", "__int__", "__bool__", "__complex__",
 """The dispatcher sees most of these; not when torch itself calls them while it builds a tensor from a list."""
 _CONSTRUCTORS = frozenset({"tensor", "as_tensor", "asarray", "new_tensor", "scalar_tensor"})
 _CALLBACKS = frozenset({"apply_", "map_", "map2_", "lobpcg"})
+_GUARDS = ("_DisableTorchDispatch", "DisableTorchFunction", "_ExcludeDispatchKeyGuard")
+"""Within them nothing is watched. What was imported from ``torch._C`` by name goes unnoticed."""
 _PLAIN = frozenset({torch.Tensor, torch.nn.Parameter, torch.nn.Buffer})
 
 
@@ -33,6 +37,7 @@ class EscapeWatch(TorchFunctionMode):
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
         self.recorder = recorder
+        self.copying = False
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -47,6 +52,11 @@ class EscapeWatch(TorchFunctionMode):
         elif name in _MEMORY or name in _COPIES:
             for tensor in _tensors(args[:1]):
                 recorder.leak(tensor, expose=name in _MEMORY)
+            self.copying = name in _COPIES  # torch switches modes off in order to print
+            try:
+                return func(*args, **kwargs)
+            finally:
+                self.copying = False
         elif name in _CALLBACKS:
             recorder.refuse(f"{name} calls a Python function in the midst of torch")
         elif name in _CONSTRUCTORS:
@@ -56,9 +66,9 @@ class EscapeWatch(TorchFunctionMode):
             for tensor in _tensors(tuple(kwargs.values())):
                 recorder.leak(tensor)
         elif name in _SCALARS:
-            seen = len(recorder.leaks)
+            seen = len(recorder.builder.leaks)
             result = func(*args, **kwargs)
-            if len(recorder.leaks) == seen and isinstance(args[0], torch.Tensor):
+            if len(recorder.builder.leaks) == seen and isinstance(args[0], torch.Tensor):
                 recorder.leak(args[0])
             return result
         return func(*args, **kwargs)
@@ -77,9 +87,32 @@ def _tensors(data: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(item)
 
 
+_recording: list[Recorder] = []
+
+
+def _about_to_fork() -> None:
+    for recorder in _recording:
+        recorder.refuse("a copy of the process, which has all values")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_about_to_fork)
+
+
 @contextlib.contextmanager
-def unseen_by_modes(recorder: Recorder) -> Iterator[None]:
-    """Watch what no mode sees: lists made within TorchScript, capsules, and code of the candidate in ``backward``."""
+def watching(recorder: Recorder) -> Iterator[None]:
+    """Record what is executed in the body of the ``with`` statement, and watch for what leaves torch."""
+    watch = EscapeWatch(recorder)
+    with watch, recorder, _unseen_by_modes(watch):
+        yield
+
+
+@contextlib.contextmanager
+def _unseen_by_modes(watch: EscapeWatch) -> Iterator[None]:
+    """Watch what no mode sees: lists made within TorchScript, capsules, code of the candidate in ``backward``, copies
+    of the process, and that modes are switched off.
+    """
+    recorder = watch.recorder
     script, method = torch._C.ScriptFunction.__call__, torch._C.ScriptMethod.__call__
     capsule, engine = torch._C._to_dlpack, torch.autograd.graph._engine_run_backward
 
@@ -99,7 +132,25 @@ def unseen_by_modes(recorder: Recorder) -> Iterator[None]:
         with EscapeWatch(recorder):  # a function mode is off while it handles a call, here that of ``backward``
             return engine(*args, **kwargs)
 
+    def pop(key: Any = None) -> Any:
+        mode = pop_mode(key)
+        if mode is recorder and not watch.copying:
+            recorder.refuse("code that torch's modes are switched off for")
+        return mode
+
+    def unguarded(name: str) -> tuple[Any, str, Callable[..., Any], Any]:
+        guard = getattr(torch._C, name)
+
+        def made(*args: Any, **kwargs: Any) -> Any:
+            recorder.refuse(f"code within torch._C.{name}")
+            return guard(*args, **kwargs)
+
+        return torch._C, name, made, guard
+
+    pop_mode = torch._C._pop_torch_dispatch_stack
     replaced = (
+        *map(unguarded, _GUARDS),
+        (modes, "_pop_torch_dispatch_stack", pop, pop_mode),
         (torch._C.ScriptFunction, "__call__", scripted(script), script),
         (torch._C.ScriptMethod, "__call__", scripted(method), method),
         (torch, "to_dlpack", to_dlpack, capsule),
@@ -108,8 +159,10 @@ def unseen_by_modes(recorder: Recorder) -> Iterator[None]:
     )
     for place, name, watched, _ in replaced:
         setattr(place, name, watched)
+    _recording.append(recorder)
     try:
         yield
     finally:
+        _recording.remove(recorder)
         for place, name, _, original in replaced:
             setattr(place, name, original)

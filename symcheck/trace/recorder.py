@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from symcheck.probe.arithmetic import LOW_PRECISION
 from symcheck.trace import storage as memory
 from symcheck.trace.builder import Builder, NotInVocabulary, Sym, dims_of
+from symcheck.trace.draws import Draws
 from symcheck.trace.geometry import layout_of, locate
 from symcheck.trace.location import here
 from symcheck.trace.lowering import lower
@@ -23,8 +24,9 @@ from symcheck.trace.operation import Operation, operation
 from symcheck.trace.program import Unsupported
 from symcheck.trace.storage import OUTSIDE, Region, Storage, check_hazards, place_of
 
-
-_DIVISIONS = frozenset({"floor_divide", "remainder", "fmod", "div"})
+_no_functions = torch._C.DisableTorchFunction
+_DIVISIONS = frozenset({"div", "floor_divide", "fmod", "remainder"})
+"""Of integers: they raise where the divisor is zero."""
 
 
 class Recorder(TorchDispatchMode):
@@ -32,7 +34,6 @@ class Recorder(TorchDispatchMode):
 
     Attributes:
         builder: the lines of the present step.
-        leaks: the lines of the present step whose values left torch.
         casts: floating-point types below float64 that the present step computed in.
         unsupported: why there is no program; then nothing is recorded any more.
     """
@@ -45,16 +46,15 @@ class Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.builder = Builder()
-        self.leaks: list[int] = []
         self.casts: set[str] = set()
         self.unsupported: Unsupported | None = None
         self.step = 0
         self._storages: dict[int, Storage] = {}
+        self._draws = Draws()
 
     def begin(self) -> None:
         """A new step: values of earlier ones are forgotten, but for what ``hold`` declares."""
         self.builder = Builder()
-        self.leaks = []
         self.casts = set()
         self.step += 1
 
@@ -176,7 +176,7 @@ class Recorder(TorchDispatchMode):
         """The value of ``tensor`` leaves torch; with ``expose`` so do all later values of its memory."""
         self.builder.where = here()
         try:
-            self.leaks.append(self.read(tensor).line)
+            self.builder.leaks.append(self.read(tensor).line)
             if expose:
                 known = self.storage(tensor)
                 known.exposed = True
@@ -186,7 +186,7 @@ class Recorder(TorchDispatchMode):
 
     def _expose(self, known: Storage) -> None:
         if known.exposed and not known.external:
-            self.leaks.extend(region.line for region in known.regions)
+            self.builder.leaks.extend(region.line for region in known.regions)
 
     # -- operations ------------------------------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class Recorder(TorchDispatchMode):
                 self.refuse(f"{op.name} of a meta tensor")
             return result
         # Attributes of tensors are functions to a function mode: without this the watch for escapes would see ours.
-        with torch._C.DisableTorchFunction():
+        with _no_functions():
             self.builder.where = here()
             bound = op.bind(args, kwargs)
             arguments = self._understood(self._arguments, op, bound)
@@ -241,6 +241,8 @@ class Recorder(TorchDispatchMode):
             self._adopt(tensor)
         if op.written:
             check_hazards(op.written, bound)
+        if op.is_random:
+            self._draws.before(bound)
         return {name: self._value(value) for name, value in bound.items() if name not in op.out}
 
     def _value(self, value: Any) -> Any:
@@ -255,7 +257,7 @@ class Recorder(TorchDispatchMode):
         if op.kind == "inert":
             return
         if op.kind == "leak":
-            self.leaks.append(arguments[op.arguments[0][0]].line)
+            self.builder.leaks.append(arguments[op.arguments[0][0]].line)
             return
         if op.kind == "equal":
             self._compared(arguments["self"], arguments["other"])
@@ -267,8 +269,9 @@ class Recorder(TorchDispatchMode):
             return
         divisor = arguments.get("other")
         if op.name in _DIVISIONS and isinstance(divisor, Sym) and not result.dtype.is_floating_point:
-            builder.raises.append(divisor.line)  # integers are not divided by zero
+            builder.leaks.append(divisor.line)  # integers are not divided by zero
         if op.is_random:
+            self._draws.after(bound)
             builder.observed = memory.values(next(_tensors([bound[name] for name in op.written] or [result])))
         values = lower(builder, op.name, arguments)
         builder.observed = None
@@ -306,7 +309,7 @@ class Recorder(TorchDispatchMode):
             for item, one in zip(result, values, strict=True):
                 self._results(item, one)
         elif isinstance(result, (bool, int, float)) and isinstance(value, Sym):
-            self.leaks.append(value.line)
+            self.builder.leaks.append(value.line)
         elif result is not None:
             raise NotInVocabulary(f"a {type(result).__name__} computed from tensors")
 
@@ -334,7 +337,7 @@ class Recorder(TorchDispatchMode):
         builder = self.builder
         difference = builder.sub(first, second)
         letters = builder.letters(difference)
-        self.leaks.append(builder.contract([difference, difference], [letters, letters], []).line)
+        self.builder.leaks.append(builder.contract([difference, difference], [letters, letters], []).line)
 
     def _copied_bytes(self, bound: Mapping[str, Any]) -> bool:
         target, source = bound["self"], bound["src"]

@@ -14,7 +14,7 @@ from symcheck.probe.arithmetic import PLAIN, Arithmetic, Census, thread_watch
 from symcheck.probe.trajectory import CandidateLike, Inputs, build, seed_everything, take_step
 from symcheck.trace import storage as memory
 from symcheck.trace.builder import NotInVocabulary, Sym
-from symcheck.trace.escapes import EscapeWatch, unseen_by_modes
+from symcheck.trace.escapes import watching
 from symcheck.trace.geometry import Dims
 from symcheck.trace.program import Line, Program, Step, Trace, live_lines
 from symcheck.trace.recorder import Recorder
@@ -129,7 +129,7 @@ class _Session:
     def watching(self) -> Iterator[None]:
         """Record what is executed in the body of the ``with`` statement."""
         recorder = self.recorder
-        with thread_watch(self.census), unseen_by_modes(recorder), EscapeWatch(recorder), recorder:
+        with thread_watch(self.census), watching(recorder):
             yield
         if self.census.escapes:
             recorder.refuse("a thread of its own", "")
@@ -180,7 +180,7 @@ def _numbers(tensor: torch.Tensor, value: Sym) -> Any:
 def _step(recorder: Recorder, outputs: dict[str, _Kept], inputs: dict[str, Any]) -> Step:
     builder = recorder.builder
     roots = {name: kept.value.line for name, kept in outputs.items()}
-    live = live_lines(builder.lines, [*roots.values(), *recorder.leaks, *builder.raises])
+    live = live_lines(builder.lines, [*roots.values(), *builder.leaks])
     new = {old: number for number, old in enumerate(live)}
     lines: list[Line] = []
     for old in live:
@@ -193,7 +193,7 @@ def _step(recorder: Recorder, outputs: dict[str, _Kept], inputs: dict[str, Any])
     program = Program(
         tuple(lines),
         {name: new[line] for name, line in roots.items()},
-        tuple(sorted({new[at] for at in (*recorder.leaks, *builder.raises)})),
+        tuple(sorted({new[at] for at in builder.leaks})),
     )
     constants = {new[old]: value for old, value in builder.constants.items() if old in new}
     program, sizes, constants = unstack(program, [builder.sizes[old] for old in live], constants)

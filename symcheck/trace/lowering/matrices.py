@@ -146,7 +146,7 @@ def _cholesky(builder: Builder, given: Arguments) -> tuple[Sym, Sym]:
 @lowers("cholesky", "linalg_cholesky")
 def _plain_cholesky(builder: Builder, given: Arguments) -> Sym:
     factor = builder.cholesky(given["self"])
-    builder.raises.append(_info(builder, factor).line)
+    builder.leaks.append(_info(builder, factor).line)
     return builder.transpose(factor) if given["upper"] else factor
 
 

@@ -206,7 +206,7 @@ def _may_raise(builder: Builder, index: Sym, size: int) -> None:
         if builder.sizes[found.operands[0]][axis] <= size:
             return
     if found.op != "zero":
-        builder.raises.append(index.line)
+        builder.leaks.append(index.line)
 
 
 def gather(builder: Builder, x: Sym, dim: int, index: Sym) -> Sym:

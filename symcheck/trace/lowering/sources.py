@@ -169,7 +169,7 @@ def _bernoulli(builder: Builder, given: Arguments) -> Sym:
         # True where a uniform number is below the probability: 0 and 1 stand for what was drawn.
         values = None if builder.observed is None else 1 - builder.observed
         probability = x if p is None else p
-        builder.raises.append(probability.line)  # one outside of [0, 1] raises
+        builder.leaks.append(probability.line)  # one outside of [0, 1] raises
         uniform = drawn(builder, x.dims, "iid", x.dtype, values)
         return replace(builder.map("lt", uniform, probability), dtype=x.dtype)
     return drawn(builder, x.dims, "iid", x.dtype, builder.observed)

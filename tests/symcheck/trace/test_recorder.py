@@ -516,6 +516,49 @@ def test_random_numbers_are_recorded_as_drawn() -> None:
     assert all(step.constants[number].shape == (4, 3) for number in drawn)
 
 
+def test_generators_that_only_go_forward_have_programs() -> None:
+    def setup(optimizer: Any, _: torch.Tensor) -> None:
+        optimizer.noise = torch.Generator().manual_seed(7)
+
+    def update(optimizer: Any, p: torch.Tensor, g: torch.Tensor) -> None:
+        p.sub_(torch.randn(g.shape, generator=optimizer.noise, dtype=g.dtype) + torch.randn_like(g))
+
+    lines = recorded(update, setup).steps[-1].program.lines
+    assert [line.op for line in lines].count("random") == 2
+
+
+def seeded(g: torch.Tensor) -> torch.Tensor:
+    return torch.randn(g.shape, generator=torch.Generator().manual_seed(7), dtype=g.dtype)
+
+
+def cloned(g: torch.Tensor) -> torch.Tensor:
+    return torch.randn_like(g) * torch.randn(g.shape, generator=torch.default_generator.clone_state(), dtype=g.dtype)
+
+
+def repeated(g: torch.Tensor) -> torch.Tensor:
+    with torch.random.fork_rng():
+        first = torch.randn_like(g)
+    return first * torch.randn_like(g)
+
+
+def made_of_data(g: torch.Tensor) -> torch.Tensor:
+    state = torch.get_rng_state()
+    state[24:32] = g[0, :1].clone().view(torch.uint8)
+    torch.set_rng_state(state)
+    return torch.randn_like(g)
+
+
+@pytest.mark.parametrize("noise", [seeded, cloned, repeated, made_of_data])
+def test_random_numbers_that_are_not_new_have_no_program(noise: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Two equal draws are not independent, and what was drawn from data is not independent of it."""
+
+    def update(_: Any, p: torch.Tensor, g: torch.Tensor) -> None:
+        torch.rand(())
+        p.sub_(noise(g))
+
+    assert "random numbers" in refused(update)
+
+
 def test_compiled_functions_are_recorded_uncompiled() -> None:
     compiled = torch.compile(lambda x: x * x)
 
