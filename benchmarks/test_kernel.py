@@ -55,7 +55,7 @@ def long_certificate(count: int) -> bytes:
         "conditions": [],
         "nodes": [{"name": "start", "gauges": [], "laws": {}}],
         "edges": [edge],
-        "bridge": {"steps": 1, "worst": "0"},
+        "bridge": {"runs": {"3x2": 1}, "steps": 1, "worst": "0"},
     }
     return json.dumps(document).encode()
 

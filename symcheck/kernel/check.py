@@ -38,7 +38,7 @@ EDGE = {
 NODE = {"name": text, "gauges": [{**GAUGE, "fibre": Maybe(text)}], "laws": {"*": anything}}
 CERTIFICATE = {
     "schema": one_of(SCHEMA), "axioms": text, "subject": text, "claim": anything, "conditions": [text], "nodes": [NODE],
-    "edges": [EDGE], "bridge": {"steps": natural, "worst": text},
+    "edges": [EDGE], "bridge": {"runs": {"*": natural}, "steps": natural, "worst": text},
 }  # fmt: skip
 
 

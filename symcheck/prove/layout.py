@@ -174,9 +174,17 @@ class Page:
         )
 
     def bridge(self) -> str:
-        """How the programs were compared with the code that runs."""
-        steps, worst = self.derivation.bridge["steps"], self.derivation.bridge["worst"]
-        return f"{steps} traced steps were re-executed from these lines; the worst relative difference is {worst}."
+        """Where the programs come from, and how they were compared with the code that runs."""
+        bridge = self.derivation.bridge
+        sizes: dict[int, list[str]] = {}
+        for size, steps in sorted(bridge["runs"].items(), key=lambda run: -run[1]):
+            sizes.setdefault(steps, []).append(size)
+        runs = "; ".join(f"{steps} steps on {', '.join(own)}" for steps, own in sizes.items())
+        return (
+            f"The paths were recorded in runs of {runs}; a switch that comes later, or that other shapes bring about, "
+            f"is another path. {bridge['steps']} steps were re-executed from these lines; the worst relative "
+            f"difference is {bridge['worst']}."
+        )
 
 
 def as_text(derivation: Derivation, width: int) -> str:

@@ -112,7 +112,7 @@ def prove(machine: Machine, claim: Mapping[str, Any], bridge: Mapping[str, Any] 
         except NoProof as error:
             reason = reason or error
             continue
-        certificate["bridge"] = dict(bridge or {"steps": 0, "worst": "0"})
+        certificate["bridge"] = dict(bridge or {"runs": {}, "steps": 0, "worst": "0"})
         try:
             accepted = check(load(json.dumps(certificate)))
         except (Reject, Decline) as error:

@@ -49,8 +49,6 @@ class Proved:
     """Accepted certificates that together answer a question, one for every pattern of axes longer than one."""
 
     proofs: tuple[Proof, ...]
-    runs: int
-    steps: int
     paths: frozenset[str]
     """The digests of the programs that the proofs are about."""
     shapes: tuple[str, ...] = ()
@@ -262,13 +260,17 @@ class Workshop:
         return self._traces[key]
 
     def _bridge(self, keys: Sequence[Any]) -> dict[str, Any]:
-        """Re-execute the programs; NoProof where they are not what ran."""
+        """Re-execute the programs; NoProof where they are not what ran. Says which runs they come from too: the number
+        of steps by shape."""
         steps, worst = 0, 0.0
+        runs: dict[str, int] = {}
         blurred: dict[tuple[str, str], NoProof] = {}
         for key in keys:
             trace = self._traces[key]
             if not isinstance(trace, Trace):
                 continue
+            size = _size(key[0])
+            runs[size] = max(len(trace.steps) - 1, runs.get(size, 0))
             if key not in self._bridges:
                 new = self._uncrossed(trace)
                 if not new:
@@ -287,7 +289,7 @@ class Workshop:
             # What rounding decides in one run has to be compared in another one of the same program.
             if not any(output in bridge.sharp for bridge in self._bridges.values()):
                 raise failure
-        return {"steps": steps, "worst": f"{worst:.3g}"}
+        return {"runs": runs, "steps": steps, "worst": f"{worst:.3g}"}
 
     def _uncrossed(self, trace: Trace) -> int:
         """How many steps to re-execute, so that every path is crossed often enough; they are counted as done."""
@@ -307,18 +309,13 @@ class Workshop:
             for step in trace.steps:
                 for condition in proof.conditions:
                     if not _holds(condition, step):
-                        size = "+".join("x".join(map(str, shape)) for shape in key[0])
-                        raise NoProof(f"the proof assumes a {condition}, which ordinary {size} gradients do not have")
+                        raise NoProof(
+                            f"the proof assumes a {condition}, which ordinary {_size(key[0])} gradients do not have"
+                        )
 
     def _proved(self, proofs: Sequence[Proof], keys: Sequence[Any], shapes: tuple[str, ...] = ()) -> Proved:
         traces = [trace for key in keys if isinstance(trace := self._traces[key], Trace)]
-        return Proved(
-            tuple(proofs),
-            len(set(keys)),
-            sum(self._bridges[key].steps for key in {*keys} & {*self._bridges}),
-            frozenset(step.program.digest for trace in traces for step in trace.steps),
-            shapes,
-        )
+        return Proved(tuple(proofs), frozenset(s.program.digest for trace in traces for s in trace.steps), shapes)
 
     def excuses(self, proved: Proved, *runs: Inputs) -> str:
         """Why a proof does not cover these runs: a condition that fails there, or a path that it is not about.
@@ -333,6 +330,10 @@ class Workshop:
                 if not all(_holds(condition, step) for step in trace.steps):
                     return condition
         return ""
+
+
+def _size(shapes: Shapes) -> str:
+    return " + ".join("x".join(map(str, shape)) for shape in shapes)
 
 
 def _mask(shapes: Shapes) -> tuple[tuple[bool, ...], ...]:
