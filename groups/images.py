@@ -47,9 +47,9 @@ def image_group(group: Group, image: Image) -> Group:
             known = ", ".join(map(str, _PATTERNS))
             raise ValueError(f"|.| is the permutation of a monomial matrix; {group} is none of {known}")
         return _PATTERNS[group]
-    if isinstance(group, Wreath) and isinstance(group.inner, Copies) and group.inner.copies == copies(image):
+    if isinstance(group, Wreath) and isinstance(group.inner, Copies) and group.inner.blocks == copies(image):
         return Wreath(group.inner.inner, group.top, group.blocks)
-    if isinstance(group, Copies) and group.copies == copies(image):
+    if isinstance(group, Copies) and group.blocks == copies(image):
         return group.inner
     raise ValueError(f"{image} needs (Perm[{image[1:]}] x F) or (1[{image[1:]}] x F), alone or in heads, got {group}")
 

@@ -77,14 +77,14 @@ def is_subfamily(small: Group, large: Group) -> bool:
 
 
 def _copies_below(small: Copies, large: Group) -> bool:
-    if small.copies == 1:
+    if small.blocks == 1:
         return is_subfamily(small.inner, large)
     if isinstance(large, Copies):
-        return (small.copies, True, True) == (large.copies, small.top <= large.top, small.inner <= large.inner)
+        return (small.blocks, True, True) == (large.blocks, small.top <= large.top, small.inner <= large.inner)
     if isinstance(large, Wreath) and large.blocks == 1:
         return is_subfamily(small, large.inner)
     if isinstance(large, Wreath):  # copies in any order, here all moved alike
-        return (small.copies, True) == (large.blocks, small.top <= large.top) and small.inner <= large.inner
+        return (small.blocks, True) == (large.blocks, small.top <= large.top) and small.inner <= large.inner
     return large in (_PERMUTING if small.top == Perm else BLOCK_DIAGONAL_CLOSED) and small.inner <= large
 
 
@@ -101,7 +101,7 @@ def _wreath_below(small: Wreath, large: Group) -> bool:
     if isinstance(large, Wreath):
         if large.blocks == 1:
             return is_subfamily(small, large.inner)
-        if isinstance(small.inner, Copies) and large.blocks == small.blocks * small.inner.copies:
+        if isinstance(small.inner, Copies) and large.blocks == small.blocks * small.inner.blocks:
             return _flat(small.top, small.inner.top) <= large.top and small.inner.inner <= large.inner
         return (small.blocks, True, True) == (large.blocks, small.inner <= large.inner, small.top <= large.top)
     closed = _PERMUTING if small.top != Trivial else BLOCK_DIAGONAL_CLOSED

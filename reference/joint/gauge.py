@@ -90,11 +90,11 @@ _PLANES: dict[str, Planes] = {"O": "", "U1[half]": "half", "U1[interleaved]": "i
 
 def _heads(group: Group) -> tuple[str, int]:
     """The family of one head, and the number of heads."""
-    from groups import Copies, Wreath
+    from groups.pieces import Pieces
 
     heads = 1
-    while isinstance(group, (Wreath, Copies)):
-        heads *= group.blocks if isinstance(group, Wreath) else group.copies
+    while isinstance(group, Pieces):
+        heads *= group.blocks
         group = group.inner
     return str(group), heads
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from groups import Action, Copies, ExpertAction, Factor, O, Perm, ProductAction, Wreath, parse_action
+from groups import Action, ExpertAction, Factor, O, Perm, ProductAction, Wreath, parse_action
 from groups.group import Group
 from groups.images import image_group
+from groups.pieces import Pieces
 from symcheck.kernel.__main__ import BUNDLE
 from symcheck.probe.arithmetic import Arithmetic
 from symcheck.probe.names import Budget
@@ -381,8 +382,8 @@ def _untied(action: ProductAction) -> Action | None:
 def _permuted(group: Group) -> Group:
     """A family that contains ``group``, with its heads and copies in any order and moved independently."""
     blocks, inner = 1, group
-    while isinstance(inner, (Wreath, Copies)):
-        blocks *= inner.blocks if isinstance(inner, Wreath) else inner.copies
+    while isinstance(inner, Pieces):
+        blocks *= inner.blocks
         inner = inner.inner
     return group if blocks == 1 else Wreath(inner, Perm, blocks)
 

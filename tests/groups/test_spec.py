@@ -150,7 +150,7 @@ def test_user_groups_are_named_by_the_caller(user_groups):
         ("a: P(rows); b: P/2(rows) where P = O", 0, r"/2 needs \(Perm\[2\] x F\)"),
         ("a: P(rows); b: P/3(rows) where P = (Perm[2] x O)", 0, r"/3 needs \(Perm\[3\] x F\)"),
         ("a: P(rows); b: P/x(rows) where P = (Perm[2] x O)", 17, "the number of copies, found 'x'"),
-        ("(Perm[0] x O)(rows)", 0, "at least one copy"),
+        ("(Perm[0] x O)(rows)", 0, "at least one block"),
         ("(Sign[2] x O)(rows)", 0, "permuted by Perm or 1, got Sign"),
         ("Sign(all) + Shift(rows)", 0, "no law beside a factor on all of the tensor"),
         ("Sign(all) x O(entries)", 0, "entries are all axes at once"),
