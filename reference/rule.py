@@ -243,6 +243,7 @@ class GradientRule(Rule):
         return -self.lr * direction, state
 
 
+AnyRule = TypeVar("AnyRule")
 RuleType = TypeVar("RuleType", bound=type[Rule])
 _rules: dict[str, type[Rule]] = {}
 RULES: Mapping[str, type[Rule]] = MappingProxyType(_rules)
@@ -263,13 +264,18 @@ def get_rule(name: str, **hyper: Any) -> Rule:
     Raises ValueError, one line, for an unknown name or hyper-parameter (listing the known ones) or a value out of
     range.
     """
-    if name not in RULES:
-        raise ValueError(f"unknown rule {name!r}; known rules: {', '.join(sorted(RULES))}")
-    known = [field.name for field in dataclasses.fields(RULES[name])]
+    return build_rule("rule", RULES, name, hyper)
+
+
+def build_rule(kind: str, rules: Mapping[str, type[AnyRule]], name: str, hyper: Mapping[str, Any]) -> AnyRule:
+    """One of ``rules``, which are of this ``kind``; raises as `get_rule` does."""
+    if name not in rules:
+        raise ValueError(f"unknown {kind} {name!r}; known {kind}s: {', '.join(sorted(rules))}")
+    known = [field.name for field in dataclasses.fields(rules[name])]  # type: ignore[arg-type]
     unknown = sorted(set(hyper) - set(known))
     if unknown:
         raise ValueError(f"rule {name!r} has no hyper-parameter {unknown[0]!r}; it has: {', '.join(known)}")
-    return RULES[name](**hyper)
+    return rules[name](**hyper)
 
 
 def require_choice(rule: Rule, field: str, choices: Collection[str]) -> None:

@@ -17,6 +17,7 @@ from symcheck.audit.command import audit
 from symcheck.conform.command import conform
 from symcheck.discover.command import discover
 from symcheck.errors import UsageError, describe_exception, one_line, unknown
+from symcheck.output import make_room, show, write_json, writing
 from symcheck.result import Result, Verdict
 
 if TYPE_CHECKING:
@@ -128,19 +129,19 @@ def certify(
     if json_path is None and html_path is None:
         json_path, html_path = str(REPORT_FOLDER / "report.json"), str(REPORT_FOLDER / "report.html")
     paths = [path for path in (json_path, html_path, latex_path) if path not in (None, "-")]
-    with _writing():  # before the work, so that a typing error does not cost it
-        for path in paths:
-            _make_room(Path(path or ""))
+    make_room("report", *paths)
     with _progress() as listener:
         report = run_request(targets, parse_settings(settings), request, listener)
     try:
-        with _writing():
+        with writing("report"):
             stored = report.write_certificates(certs_path) if certs_path is not None else 0
             _write(report, json_path, html_path)
             if latex_path is not None:
                 Path(latex_path).write_text(_derivations(report, as_latex=True), encoding="utf-8")
     finally:
-        _show(report)
+        from symcheck.table import plain_text, print_rich
+
+        show([report], plain_text, print_rich)
     if certs_path is not None:
         click.echo(f"certificates: {stored} in {certs_path}", err=True)
     if explain:
@@ -179,43 +180,13 @@ def _derivations(report: Report, *, as_latex: bool = False) -> str:
 
 def _write(report: Report, json_path: str | None, html_path: str | None) -> None:
     if json_path == "-":
-        import json
-
         report.write_witnesses(REPORT_FOLDER, base=Path())
-        click.echo(json.dumps(report.to_dict(), indent=1, allow_nan=False))
+        write_json(report.to_dict(), json_path)
     elif json_path is not None:
         report.to_json(json_path)
     if html_path is not None:
         report.write_witnesses(Path(html_path).parent)
         report.to_html(html_path)
-
-
-def _make_room(path: Path) -> None:
-    """OSError unless ``path`` can be written; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a"):
-        pass
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"{error.filename}: the report cannot be written ({error.strerror})") from error
-
-
-def _show(report: Report) -> None:
-    """The tables: on standard output if someone looks at it, else on standard error."""
-    from symcheck.table import plain_text, print_rich
-
-    stream = sys.stdout if sys.stdout.isatty() else sys.stderr
-    if stream.isatty():
-        from rich.console import Console
-
-        print_rich(report, Console(file=stream, highlight=False))
-    else:
-        print(plain_text(report), file=stream)
 
 
 @contextmanager
@@ -236,12 +207,12 @@ def _progress() -> Iterator[Listener]:
     with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as progress:
         bar = progress.add_task("starting", total=None)
 
-        def show(*, done: int, total: int, target: str, results: Sequence[Result]) -> None:
+        def advance(*, done: int, total: int, target: str, results: Sequence[Result]) -> None:
             progress.update(bar, completed=done, total=total, description=f"{target}: {_tally(results)}")
             progress.refresh()
 
         progress.refresh()
-        yield show
+        yield advance
 
 
 def _tally(results: Sequence[Result]) -> str:

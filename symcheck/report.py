@@ -16,6 +16,7 @@ from typing import Any
 
 from symcheck.claims import is_met
 from symcheck.errors import UsageError
+from symcheck.output import write_json
 from symcheck.result import Result, Verdict
 
 SCHEMA = "symcheck.report/1"
@@ -133,7 +134,7 @@ class Report:
                 continue
             path = folder / "witness" / _file_name(result, taken)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(_dump(_finite(witness)), encoding="utf-8")
+            write_json(_finite(witness), path)
             evidence = dataclasses.replace(result.evidence, witness=path.relative_to(self.base).as_posix())
             self.results[number] = dataclasses.replace(result, evidence=evidence)
 
@@ -161,7 +162,7 @@ class Report:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.write_witnesses(path.parent)
-        path.write_text(_dump(self.to_dict()), encoding="utf-8")
+        write_json(self.to_dict(), path)
 
     def to_html(self, path: str | Path) -> None:
         """Write the report as one self-contained HTML page."""
@@ -238,7 +239,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
-
-
-def _dump(data: object) -> str:
-    return json.dumps(data, indent=1, allow_nan=False) + "\n"

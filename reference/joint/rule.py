@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 from reference.joint.gauge import action_of
 from reference.orthogonalizers import Orthogonalizer, get_orthogonalizer, without_eps
-from reference.rule import Array, GradientRule, State
+from reference.rule import Array, GradientRule, State, build_rule
 from reference.rules.adam import Adam
 from reference.rules.muon import Muon
 
@@ -183,10 +183,4 @@ def get_joint_rule(name: str, **hyper: Any) -> JointRule:
     Raises ValueError, one line, for an unknown name or hyper-parameter (listing the known ones) or a value out of
     range.
     """
-    if name not in JOINT_RULES:
-        raise ValueError(f"unknown joint rule {name!r}; known joint rules: {', '.join(sorted(JOINT_RULES))}")
-    known = [field.name for field in dataclasses.fields(JOINT_RULES[name])]
-    unknown = sorted(set(hyper) - set(known))
-    if unknown:
-        raise ValueError(f"rule {name!r} has no hyper-parameter {unknown[0]!r}; it has: {', '.join(known)}")
-    return JOINT_RULES[name](**hyper)
+    return build_rule("joint rule", JOINT_RULES, name, hyper)

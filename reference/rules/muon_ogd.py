@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -85,13 +86,13 @@ class DualRule(OrthogonalizingRule):
         require_nonnegative(self, "dual_lr")
         require_count(self, "dual_steps")
 
+    @abstractmethod
     def constraint(self, state: State, x: Any) -> Any:
         """``L(x)``: zero if ``x`` is allowed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pull(self, state: State, multipliers: Any) -> Any:
         """The adjoint ``L^*(multipliers)``: the matrix to add to the gradient."""
-        raise NotImplementedError
 
     def dual_iteration(self, target: Any, state: State) -> tuple[Any, Any]:
         """``polar(H)`` and the multipliers after ``dual_steps`` steps from those in ``state``."""

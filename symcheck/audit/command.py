@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from symcheck.errors import UsageError, unknown
+from symcheck.errors import unknown
+from symcheck.output import writing
 
 if TYPE_CHECKING:
     from symcheck.audit.study import Record
@@ -57,15 +58,13 @@ def audit(
     settings = study.Settings(budget, seed, not unpruned, workers, time_limit)
     targets = [target for target in study.targets(plugins) if study.sampled(target, sample)]
     records: list[Record] = []
-    try:
+    with writing("audit"):
         for record in study.audit(targets, settings, records_file):
             records.append(record)
             said = record.reason or atlas.score([record])
             click.echo(f"[{len(records)}/{len(targets)}] {record.target}: {said}", err=True)
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(atlas.page(records, study.not_runnable(plugins), study.versions(settings)), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{error.filename}: cannot be written ({error.strerror})") from error
     for label, reason, count in atlas.undecided(records):
         click.echo(f"open: {label}: {count} cells {reason}", err=True)
     click.echo(f"{len(records)} configurations: {atlas.score(records)}")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from symcheck import isolate
 from symcheck.errors import UsageError, unknown
+from symcheck.output import make_room, show, write_json, writing
 
 if TYPE_CHECKING:
     from symcheck.conform.conformance import Conformance, Options
@@ -64,8 +62,7 @@ def conform(
     rule = _rule_name(against)
     overrides = parse_settings(against_set)
     shapes = tuple(map(parse_shape, shape)) or None
-    if json_path not in (None, "-"):
-        _make_room(Path(json_path or ""))
+    make_room("answer", json_path)
     # Parsed here, so that a typing error costs nothing; the target is imported in a process of its own.
     from symcheck.conform.conformance import Options
     from symcheck.conform.hyper import map_hyper
@@ -86,7 +83,9 @@ def conform(
     surroundings = environment(Request(dtypes=options.dtypes, budget=budget, seed=seed))
     if json_path is not None:
         _write(answers, surroundings, json_path)
-    _show(answers)
+    from symcheck.conform.page import text
+
+    show(answers, text)
     for one, (_, fault) in zip(targets, found, strict=True):
         if fault:
             click.echo(f"symcheck: {one.name}: {fault}", err=True)
@@ -164,30 +163,5 @@ def _write(answers: list[Conformance], surroundings: Mapping[str, object], json_
         "environment": dict(surroundings),
         "results": [to_dict(answer) for answer in answers],
     }
-    text = json.dumps(data, indent=1, allow_nan=False)
-    if json_path == "-":
-        click.echo(text)
-        return
-    try:
-        Path(json_path).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{error.filename}: the answer cannot be written ({error.strerror})") from error
-
-
-def _make_room(path: Path) -> None:
-    """UsageError unless ``path`` can be written; before the work, so that a typing error does not cost it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a"):
-            pass
-    except OSError as error:
-        raise UsageError(f"{error.filename}: the answer cannot be written ({error.strerror})") from error
-
-
-def _show(answers: list[Conformance]) -> None:
-    """The page: on standard output if someone looks at it, else on standard error."""
-    from symcheck.conform.page import text
-
-    stream = sys.stdout if sys.stdout.isatty() else sys.stderr
-    for answer in answers:
-        print(text(answer), file=stream)
+    with writing("answer"):
+        write_json(data, json_path)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +11,7 @@ import click
 
 from symcheck import isolate
 from symcheck.errors import UsageError, unknown
+from symcheck.output import make_room, show, write_json, writing
 
 if TYPE_CHECKING:
     from symcheck.discover.discovery import Discovery
@@ -49,8 +48,7 @@ def discover(
 
     if budget not in TIME_LIMITS:
         raise unknown("budget", budget, TIME_LIMITS)
-    if json_path not in (None, "-"):
-        _make_room(Path(json_path or ""))
+    make_room("answer", json_path)
     targets = resolve_one(target, parse_settings(settings))
     limit = TIME_LIMITS[budget] if time_limit is None else time_limit
     found: list[Discovery] = []
@@ -64,7 +62,9 @@ def discover(
     surroundings = {k: v for k, v in environment(Request(budget=budget, seed=seed)).items() if k != "dtypes"}
     if json_path is not None or certs_path is not None:
         found = _write(found, surroundings, json_path, certs_path)
-    _show(found)
+    from symcheck.discover.table import plain_text, print_rich
+
+    show(found, plain_text, print_rich)
     for fault in faults:
         click.echo(f"symcheck: {fault}", err=True)
     codes = {3 for _ in faults} | {one.exit_code for one in found}
@@ -104,7 +104,7 @@ def _write(
 
     # One list, so that no two witnesses get one name.
     report = Report(results=[answer for one in found for answer in one.answers])
-    try:
+    with writing("answer"):
         if certs_path is not None:
             report.write_certificates(certs_path)
         if json_path not in (None, "-"):
@@ -116,35 +116,6 @@ def _write(
             "environment": dict(surroundings),
             "discoveries": [to_dict(one) for one in kept],
         }
-        text = json.dumps(data, indent=1, allow_nan=False)
-        if json_path == "-":
-            click.echo(text)
-        elif json_path is not None:
-            Path(json_path).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{error.filename}: the answer cannot be written ({error.strerror})") from error
+        if json_path is not None:
+            write_json(data, json_path)
     return kept
-
-
-def _make_room(path: Path) -> None:
-    """UsageError unless ``path`` can be written; before the work, so that a typing error does not cost it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a"):
-            pass
-    except OSError as error:
-        raise UsageError(f"{error.filename}: the answer cannot be written ({error.strerror})") from error
-
-
-def _show(found: Sequence[Discovery]) -> None:
-    """The tables: on standard output if someone looks at it, else on standard error."""
-    from symcheck.discover.table import plain_text, print_rich
-
-    stream = sys.stdout if sys.stdout.isatty() else sys.stderr
-    for one in found:
-        if stream.isatty():
-            from rich.console import Console
-
-            print_rich(one, Console(file=stream, highlight=False))
-        else:
-            print(plain_text(one), file=stream)
