@@ -100,7 +100,7 @@ WAYS: dict[str, Way] = {
     "inverse": raises(lambda g: torch.linalg.inv(unit(g))),
     "solve": raises(lambda g: torch.linalg.solve(unit(g), torch.ones(2, dtype=g.dtype))),
     "assertion": raises(lambda g: torch._assert_async(g[0, 0] < HUGE)),
-    "validation": raises(lambda g: torch.distributions.Normal(torch.zeros(1), 1.0 - 2 * huge(g))),
+    "validation": raises(lambda g: torch.distributions.Normal(torch.zeros(1), 1.0 - 2 * huge(g), validate_args=True)),
     "comparison": raises(lambda g: torch.testing.assert_close(g, g.clamp(max=HUGE))),
     "list index": lambda g: [False, True][huge(g)],
     "membership": lambda g: 2 * HUGE in g,
