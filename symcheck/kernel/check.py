@@ -89,12 +89,15 @@ def check(document: Any) -> Accepted:
     return Accepted(claim.statement, tuple(sorted(conditions)))
 
 
+BASES = (Variable("perm"), Variable("sperm"))
+
+
 def declared(rows: Any, variables: Mapping[str, Variable]) -> dict[str, Variable]:
-    """New variables, each named once; their fibres are permutations, declared before."""
+    """New variables, each named once; what they are fibres of permutes, and is declared before."""
     new: dict[str, Variable] = {}
     for row in rows:
         name, fibre = row["name"], row["fibre"]
-        if name in variables or name in new or (fibre and {**variables, **new}.get(fibre) != Variable("perm")):
+        if name in variables or name in new or (fibre and {**variables, **new}.get(fibre) not in BASES):
             raise Reject(f"variables: {name} is named twice, or its fibre is no permutation")
         new[name] = Variable(row["class"], row.get("axes", 1), fibre)
     return new

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from groups import Action, ExpertAction, Factor, ProductAction, Wreath
@@ -27,11 +27,13 @@ class ClaimedAction:
     """The ``claim`` part of a certificate, and how the axes of the parameters are split for it (None: not at all).
 
     ``axes`` lists for every tensor its axes as they are split, those of size one too: size, and how the axis moves.
+    ``unsaid`` says why the claim does not say all of what is asked, if so.
     """
 
     claim: dict[str, Any]
     splits: Splits | None
     axes: tuple[tuple[tuple[int, Any], ...], ...] = ()
+    unsaid: str = ""
 
 
 def equivariance_claim(action: Action, shapes: Shapes) -> ClaimedAction:
@@ -76,7 +78,8 @@ def equivariance_claim(action: Action, shapes: Shapes) -> ClaimedAction:
                 cut = True
             else:
                 sub = sum(size > 1 for size in shape[:position]) if factor.axis == "entries" else 0
-                single = factor.axis == "entries" and shape[position] == 1  # is none of the variable's axes
+                # An axis of size one is none of those that entries have, unless there is no other.
+                single = factor.axis == "entries" and shape[position] == 1 and (max(shape) > 1 or position > 0)
                 axes.append(None if own is None or single else [own, sub, power])
                 sizes.append((shape[position],))
         flat = [size for split in sizes for size in split]
@@ -94,6 +97,41 @@ def equivariance_claim(action: Action, shapes: Shapes) -> ClaimedAction:
         tuple(splits) if cut else None,
         tuple(whole),
     )
+
+
+SCALARS = {"orth": "sign", "sperm": "sign", "sign": "sign", "scale+": "scale+", "scale": "scale"}
+"""What is left of a class on an axis of size one, if anything."""
+
+
+def with_units(claimed: ClaimedAction) -> ClaimedAction:
+    """The claim with what variables do to axes of size one, which programs do not have: they multiply whole tensors by
+    a sign or a scale, or those of every head or expert."""
+    claim, found = dict(claimed.claim), [dict(row) for row in claimed.claim["variables"]]
+    variables = {row["name"]: row for row in found}
+    characters = {kind: list(rows) for kind, rows in claim.get("characters", {}).items()}
+    for name, row in variables.items():
+        powers = [sum(x[2] for n, x in axes if n == 1 and x and x[0] == name) for axes in claimed.axes]
+        scalar = SCALARS.get(row["class"])
+        if scalar is None or not any(powers):
+            continue
+        of_sign = scalar == "sign"
+        powers = [power % 2 for power in powers] if of_sign else powers
+        base = row["fibre"] and variables[row["fibre"]]
+        places = [sum(bool(x) and x[0] == row["fibre"] for _, x in axes) for axes in claimed.axes] if base else []
+        if base and powers == places and of_sign and base["class"] == "perm":
+            base["class"] = "sperm"
+        elif not base and len({*powers}) == 1:
+            row |= {"class": scalar, "axes": 0}
+            for kind, side in (("weight", 1), ("grad", -1)):
+                exponent = 0 if of_sign else side * powers[0]
+                character = [name, int(scalar != "scale+") * (powers[0] % 2), str(exponent)]
+                characters.setdefault(kind, []).append(character)
+        elif any(powers):
+            return replace(claimed, unsaid=f"no law describes {name} on an axis of length one")
+    claim["variables"] = found
+    if characters:
+        claim["characters"] = {kind: sorted(rows) for kind, rows in characters.items()}
+    return replace(claimed, claim=claim)
 
 
 def _characters(action: ProductAction) -> dict[str, int]:
@@ -138,7 +176,7 @@ def _entries(action: ProductAction, name: str, shapes: Shapes) -> int:
     """How many axes the variable acts on at once."""
     for factors, shape in zip(action.factors, shapes, strict=True):
         if any(factor.variable == name and factor.axis == "entries" for factor in factors):
-            return sum(size > 1 for size in shape)
+            return max(1, sum(size > 1 for size in shape))
     return 1
 
 

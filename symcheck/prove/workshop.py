@@ -21,7 +21,7 @@ from symcheck.probe.arithmetic import Arithmetic
 from symcheck.probe.names import Budget
 from symcheck.probe.strata import STRATA, Shapes, draw_inputs
 from symcheck.probe.trajectory import CandidateError, CandidateLike, Inputs
-from symcheck.prove.claims import ClaimedAction, equivariance_claim
+from symcheck.prove.claims import ClaimedAction, equivariance_claim, with_units
 from symcheck.prove.errors import NoProof
 from symcheck.prove.prover import Machine, Proof, machine_of, prove
 from symcheck.result import ORDINARY
@@ -162,7 +162,7 @@ class Workshop:
         refusal: CandidateError | None = None
         conditions: tuple[str, ...] = ()
         for pattern in self._patterns(property, action, block):
-            if property != "equivariance" and min(min(shape) for shape in pattern[0]) < 2:
+            if property != "equivariance" and not _has_rows(pattern[0]):
                 continue  # a single row has no shift to speak of
             try:
                 proof, keys = self._pattern(property, action, pattern)
@@ -182,6 +182,8 @@ class Workshop:
 
     def _pattern(self, property: str, action: Action, pattern: Sequence[Shapes]) -> tuple[Proof, list[Any]]:
         claimed = self._claim(property, action, pattern[0])
+        if claimed.unsaid:
+            raise NoProof(claimed.unsaid)
         # Most questions that have no proof have none on ordinary gradients: those first.
         machine, _ = self._machine(pattern[:1], claimed, action, ordinary=True)
         prove(machine, claimed.claim)
@@ -191,7 +193,7 @@ class Workshop:
 
     def _claim(self, property: str, action: Action, shapes: Shapes) -> ClaimedAction:
         if property == "equivariance":
-            return equivariance_claim(action, shapes)
+            return with_units(equivariance_claim(action, shapes))
         return ClaimedAction({"property": property, "tensors": 1}, None)
 
     def _patterns(self, property: str, action: Action, block: Sequence[Shapes]) -> list[list[Shapes]]:
@@ -213,6 +215,7 @@ class Workshop:
     def _by_reflection(self, block: Sequence[Shapes], reason: NoProof) -> Proved:
         """Horizontality as a corollary. ``H = I - (2/m) 1 1^T`` is orthogonal, fixes every gradient with ``1^T G = 0``
         and shifts the weights. A rule that commutes with it and ignores shifts has ``U = H U``, so ``1^T U = 0``."""
+        block = [shapes for shapes in block if _has_rows(shapes)]
         try:
             rotated = self._prove("equivariance", parse_action("O(rows)"), block)
             shifted = self._prove("shift_equivariance", parse_action("Shift(rows)"), block)
@@ -346,6 +349,10 @@ class Workshop:
                 if not all(_holds(condition, step) for step in trace.steps):
                     return condition
         return ""
+
+
+def _has_rows(shapes: Shapes) -> bool:
+    return all(shape[0] > 1 for shape in shapes)
 
 
 def _size(shapes: Shapes) -> str:

@@ -531,6 +531,11 @@ def seeded(g: torch.Tensor) -> torch.Tensor:
     return torch.randn(g.shape, generator=torch.Generator().manual_seed(7), dtype=g.dtype)
 
 
+def seeded_alike(g: torch.Tensor) -> torch.Tensor:
+    first, second = (torch.Generator().manual_seed(seed) for seed in (7, 7 + 2**32))
+    return torch.randn(g.shape, generator=first, dtype=g.dtype) * torch.randn(g.shape, generator=second, dtype=g.dtype)
+
+
 def cloned(g: torch.Tensor) -> torch.Tensor:
     return torch.randn_like(g) * torch.randn(g.shape, generator=torch.default_generator.clone_state(), dtype=g.dtype)
 
@@ -548,7 +553,7 @@ def made_of_data(g: torch.Tensor) -> torch.Tensor:
     return torch.randn_like(g)
 
 
-@pytest.mark.parametrize("noise", [seeded, cloned, repeated, made_of_data])
+@pytest.mark.parametrize("noise", [seeded, seeded_alike, cloned, repeated, made_of_data])
 def test_random_numbers_that_are_not_new_have_no_program(noise: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """Two equal draws are not independent, and what was drawn from data is not independent of it."""
 
