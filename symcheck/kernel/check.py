@@ -199,8 +199,8 @@ def _step(claim: Claim, source: Node, target: Node, data: Any) -> set[str]:
     for leak in data["leaks"]:
         if not logic.still(laws[leak]):
             raise Reject(f"line {leak} leaves the program and is not invariant")
-    gauges = {old: logic.variables.get(new) for old, new in rename.items() if new not in claim.variables}
-    if gauges != target.gauges:
+    gauges = {old: logic.variables.get(new) for old, new in rename.items()}
+    if gauges != target.gauges or not claim.variables.keys().isdisjoint(rename.values()):
         raise Reject("the gauges of the target are not those of this step")
     for name, number in outputs.items():
         goal = goals[name].renamed(rename) if isinstance(goals[name], Law) else goals[name]

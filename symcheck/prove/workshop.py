@@ -221,7 +221,8 @@ class Workshop:
             shifted = self._prove("shift_equivariance", parse_action("Shift(rows)"), block)
         except NoProof:
             raise reason from None
-        return replace(rotated, proofs=(*rotated.proofs, *shifted.proofs))
+        paths, shapes = rotated.paths | shifted.paths, tuple({*rotated.shapes, *shifted.shapes})
+        return Proved((*rotated.proofs, *shifted.proofs), paths, shapes)
 
     # -- traces --------------------------------------------------------------------------------------------------
 

@@ -362,6 +362,8 @@ class Builder:
             return self.zero(dims, dtype or operands[0].dtype)
         if fn == "abs" and self._nonneg(operands[0].line):
             return replace(operands[0], dtype=dtype or operands[0].dtype)
+        if fn in ("is_zero", "is_nonzero"):
+            operands = (replace(operands[0], line=self.flag_of(operands[0].line)),)
         lines = [self.expand_to(x, dims).line for x in operands]
         attributes: dict[str, Any] = {"fn": fn}
         if args:
@@ -372,6 +374,14 @@ class Builder:
         """What is infinite in every entry: its reciprocal is zero, and a program that reads it otherwise is refused."""
         line = self.emit("undefined", (), itertools.chain(*dims), {"why": why, "infinite": True})
         return Sym(line, dims, dtype)
+
+    def nonzero_where(self, flag: Sym, why: str) -> Sym:
+        """An integer of which nothing is known but that it is zero where ``flag`` is; whoever reads more is refused."""
+        return replace(flag, line=self.emit("undefined", (), flag.axes, {"why": why, "flag": flag.line}))
+
+    def flag_of(self, line: int) -> int:
+        """The line that is zero where this one is: itself, or the flag of `nonzero_where`."""
+        return int(self.lines[line].attributes.get("flag", line))
 
     def _no_value(self, operands: Iterable[Sym]) -> bool:
         return not self.undefined.isdisjoint(x.line for x in operands)

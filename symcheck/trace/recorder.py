@@ -257,7 +257,8 @@ class Recorder(TorchDispatchMode):
         if op.kind == "inert":
             return
         if op.kind == "leak":
-            self.builder.leaks.append(arguments[op.arguments[0][0]].line)
+            line = arguments[op.arguments[0][0]].line
+            builder.leaks.append(builder.flag_of(line) if op.name == "_linalg_check_errors" else line)
             return
         if op.kind == "equal":
             self._compared(arguments["self"], arguments["other"])

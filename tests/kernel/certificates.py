@@ -359,6 +359,10 @@ def bad(proofs: dict[str, Document]) -> dict[str, Document]:
         "gauge-named-as-a-variable": changed(soap, "edges", 0, "lines", gauge_line(soap), "gauge", "name",
                                              to=soap["claim"]["variables"][0]["name"]),
         "gauge-not-renamed": changed(soap, "edges", 1, "rename", to={}),
+        "rename-of-the-claim": changed(
+            written(ORTH, [*inputs(), line("contract", [1], {"axes": MATRIX["axes"][::-1]}, indices=[[0, 1]],
+                                           out=[1, 0], mean=False)], {"weight:0": 2}),
+            "edges", 0, "rename", to={"P": "Q", "Q": "P"}),
         "fibre-of-nothing": changed(proofs["heads"], "claim", "variables", 1, "fibre", to="nobody"),
         "decay-is-not-equivariant-to-shifts": written(SHIFT, [
             *inputs(base, fixed), line("number", [], fixed, value="1/2", nonneg=True),

@@ -130,10 +130,15 @@ def _qr(builder: Builder, given: Arguments) -> tuple[Sym, Sym]:
     return (_nothing(builder, x), r) if mode == "r" else (q, r)
 
 
-def _info(builder: Builder, result: Sym) -> Sym:
-    """Zero where a factorisation succeeded; it depends on the ``result``, and with it on its conditions."""
+def _fails(builder: Builder, result: Sym) -> Sym:
+    """Whether a factorisation failed; it depends on the ``result``, and with it on its conditions."""
     squares = builder.sum(builder.mul(result, result), [-2, -1]).squeeze([-2, -1])
     return builder.map("is_zero", squares, dtype=_INT)
+
+
+def _info(builder: Builder, result: Sym) -> Sym:
+    """Zero where a factorisation succeeded, else the number of a pivot, which depends on the basis."""
+    return builder.nonzero_where(_fails(builder, result), "the number of the pivot at which a factorisation failed")
 
 
 @lowers("linalg_cholesky_ex")
@@ -146,7 +151,7 @@ def _cholesky(builder: Builder, given: Arguments) -> tuple[Sym, Sym]:
 @lowers("cholesky", "linalg_cholesky")
 def _plain_cholesky(builder: Builder, given: Arguments) -> Sym:
     factor = builder.cholesky(given["self"])
-    builder.leaks.append(_info(builder, factor).line)
+    builder.leaks.append(_fails(builder, factor).line)
     return builder.transpose(factor) if given["upper"] else factor
 
 
