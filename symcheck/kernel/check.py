@@ -95,8 +95,7 @@ BASES = (Variable("perm"), Variable("sperm"))
 def declared(rows: Any, variables: Mapping[str, Variable]) -> dict[str, Variable]:
     """New variables, each named once; what they are fibres of permutes, and is declared before."""
     new: dict[str, Variable] = {}
-    for row in rows:
-        name, fibre = row["name"], row["fibre"]
+    for name, fibre, row in ((row["name"], row["fibre"], row) for row in rows):
         if name in variables or name in new or (fibre and {**variables, **new}.get(fibre) not in BASES):
             raise Reject(f"variables: {name} is named twice, or its fibre is no permutation")
         new[name] = Variable(row["class"], row.get("axes", 1), fibre)

@@ -129,11 +129,13 @@ def with_floors(
     unseen: float = 0.0,
     seed: int = 0,
     noise: int = 0,
+    coarser: float = 1.0,
 ) -> list[Defect]:
     """The defects of a trial with the noise floor of each step measured by ``runs`` randomised runs of each side.
 
     ``unseen`` is the amplitude of rounding that cannot be followed (zero if there is none): inputs are then jittered
-    by it. ``noise`` seeds the randomised rounding, while ``seed`` has to be the seed of the trial's own runs.
+    by it. ``noise`` seeds the randomised rounding, while ``seed`` has to be the seed of the trial's own runs. Inputs
+    that a relation rounds are jittered by so much ``coarser`` than one rounding.
 
     Raises:
         CandidateError: the candidate raised in a randomised run.
@@ -142,14 +144,14 @@ def with_floors(
     moved_inputs = relation.transform(inputs)
     # A rotation rounds the moved inputs. The other side is jittered alike: where it is special only by an exact zero
     # that no rotated matrix can have, the two sides are different questions and not a defect.
-    jitter = max(unseen, AMPLITUDE if relation.rounds else 0.0)
+    jitter = max(unseen, coarser * AMPLITUDE if relation.rounds else 0.0)
     spread = [0.0] * inputs.steps
     for number in range(1, runs + 1):
         noisy = Arithmetic(promote=arithmetic.promote, noise=1_000_003 * number + noise)
-        left = run(candidate, _jitter(moved_inputs, number, jitter), noisy, seed=seed)
+        left = run(candidate, _jitter(moved_inputs, f"moved {noise} {number}", jitter), noisy, seed=seed)
         observed = [relation.observe(step) for step in left]
         same = moved_inputs is inputs
-        right = left if same else run(candidate, _jitter(inputs, -number, jitter), noisy, seed=seed)
+        right = left if same else run(candidate, _jitter(inputs, f"plain {noise} {number}", jitter), noisy, seed=seed)
         predicted = [relation.predict(step) for step in right]
         for index in range(inputs.steps):
             spread[index] = max(
@@ -205,16 +207,17 @@ def gauge_defects(
     return found
 
 
-def _jitter(inputs: Inputs, seed: int, amplitude: float) -> Inputs:
+def _jitter(inputs: Inputs, run: str, amplitude: float) -> Inputs:
     """Inputs perturbed by ``amplitude`` times the largest entry of each tensor: rounding after a rotation is of that
-    size in every entry, but a zero row or column stays zero."""
+    size in every entry, but a zero row or column stays zero. Every ``run`` has numbers of its own."""
     if amplitude == 0.0:
         return inputs
 
     def noisy(tensor: torch.Tensor) -> torch.Tensor:
         # Equal tensors stay equal, as they do when they are rotated alike: a gradient that repeats goes on repeating.
-        content = zlib.crc32(tensor.cpu().numpy().tobytes())
-        generator = torch.Generator().manual_seed((seed * 2**32 + content) % 2**63)
+        # torch's generator takes the last 32 bits of a seed and no more.
+        seed = zlib.crc32(run.encode(), zlib.crc32(tensor.cpu().numpy().tobytes()))
+        generator = torch.Generator().manual_seed(seed)
         drawn = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1
         busy = tensor.any(-1, keepdim=True) & tensor.any(-2, keepdim=True)
         return tensor + amplitude * tensor.abs().max() * drawn.to(tensor.device) * busy
@@ -231,7 +234,8 @@ def is_smooth(candidate: CandidateLike, inputs: Inputs, arithmetic: Arithmetic, 
     """
     base = run(candidate, inputs, arithmetic, seed=seed)
     coarse, fine = (
-        run(candidate, _jitter(inputs, 1, amplitude), arithmetic, seed=seed) for amplitude in (2.0**-26, 2.0**-30)
+        run(candidate, _jitter(inputs, "smooth", amplitude), arithmetic, seed=seed)
+        for amplitude in (2.0**-26, 2.0**-30)
     )
     for a, b, c in zip(base, coarse, fine, strict=True):
         answer = _distance(b, a)

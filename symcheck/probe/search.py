@@ -23,6 +23,10 @@ _GENERATED = "hypothesis"
 """The name of the stratum of generated examples."""
 FLOOR_RUNS = 2
 CONFIRMING_RUNS = 8
+COARSE_RUNS = 24
+COARSER = 2.0**6
+"""Where a rounding decides on which side of a jump a run comes down, a few runs of that size may all agree; many of a
+larger one do not. What answers in proportion has the same floor, and a jump no more than this many of them."""
 _SHRINKABLE = 40
 """Blocks with at most this many entries are small enough for a witness to be looked for by shrinking."""
 _LADDER_STEPS = 900
@@ -206,7 +210,7 @@ class Search:
         elif self.found.worst is None or defect.ratio > self.found.worst[1].ratio:
             self.found.worst = (trial, defect, stratum)
 
-    def _measure(self, trial: Trial, runs: int, noise: int = 0) -> list[Defect]:
+    def _measure(self, trial: Trial, runs: int, noise: int = 0, coarser: float = 1.0) -> list[Defect]:
         return with_floors(
             self.candidate,
             trial,
@@ -215,6 +219,7 @@ class Search:
             unseen=self.nature.unseen,
             seed=self.seed,
             noise=noise,
+            coarser=coarser,
         )
 
     def _gauge_defects(self, trial: Trial) -> list[Defect]:
@@ -225,7 +230,11 @@ class Search:
         is at fault, against the rounding of these eigenvectors."""
         if self.found.gauge:
             return worst(self._gauge_defects(trial))
-        return worst(self._measure(trial, CONFIRMING_RUNS, noise=7))
+        fine = self._measure(trial, CONFIRMING_RUNS, noise=7)
+        if not trial.relation.rounds or all(defect.ratio < MARGIN for defect in fine):
+            return worst(fine)
+        coarse = self._measure(trial, COARSE_RUNS, noise=11, coarser=COARSER)
+        return worst([replace(a, floor=max(a.floor, b.floor / COARSER)) for a, b in zip(fine, coarse, strict=True)])
 
     def floor_of_worst(self) -> Defect | None:
         """The worst surviving defect with its measured floor, for the report."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ class Lowered:
 
     def value(self, sym: Sym) -> torch.Tensor:
         lines = self.builder.lines
+        sym = replace(sym, line=self.builder.flag_of(sym.line))  # where it is zero, that is all of an `info`
         live = {sym.line}
         for number in range(sym.line, -1, -1):
             live |= set(lines[number].operands) if number in live else set()

@@ -516,6 +516,20 @@ def test_random_numbers_are_recorded_as_drawn() -> None:
     assert all(step.constants[number].shape == (4, 3) for number in drawn)
 
 
+def test_whether_a_factorisation_failed_is_known_and_where_is_not() -> None:
+    """The number of the pivot depends on the order of the rows."""
+
+    def asks(_: Any, p: torch.Tensor, g: torch.Tensor) -> None:
+        inverse, info = torch.linalg.inv_ex(torch.eye(4, dtype=g.dtype) + g @ g.mT)
+        p.sub_(torch.where(info == 0, inverse @ g, g))
+
+    def counts(_: Any, p: torch.Tensor, g: torch.Tensor) -> None:
+        p.sub_(g * (1 + torch.linalg.inv_ex(torch.eye(4, dtype=g.dtype) + g @ g.mT).info))
+
+    recorded(asks)
+    assert "pivot" in refused(counts)
+
+
 def test_generators_that_only_go_forward_have_programs() -> None:
     def setup(optimizer: Any, _: torch.Tensor) -> None:
         optimizer.noise = torch.Generator().manual_seed(7)
