@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from symcheck.selftest import implementations
@@ -244,6 +245,34 @@ def rotates_by_an_exponential(grad: torch.Tensor, state: State, weight: torch.Te
 @_control("embedding", "random, but normal noise has no preferred basis: equivariant in distribution")
 def adds_normal_noise(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
     return -0.1 * row_norm(grad + torch.randn_like(grad))
+
+
+@_control("matrix", "momentum that restarts where it opposes the gradient: a jump where their product is zero")
+def restarts(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    before = state.get("momentum", torch.zeros_like(grad))
+    state["momentum"] = torch.where((before * grad).sum() < 0, 0.0, 0.9) * before + grad
+    return -0.1 * state["momentum"]
+
+
+@_control("matrix", "a jump in numpy, where symcheck can only jitter what goes in")
+def restarts_in_numpy(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    before = state.get("momentum", torch.zeros_like(grad))
+    opposed = float(np.vdot(before.numpy(), grad.numpy())) < 0
+    state["momentum"] = grad + (0.0 if opposed else 0.9) * before
+    return -0.1 * state["momentum"]
+
+
+@_control("matrix", "a rate that follows the sign of a product of gradients")
+def rate_by_a_sign(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    before = state.get("before", torch.zeros_like(grad))
+    state["rate"] = state.get("rate", torch.ones((), dtype=grad.dtype)) * (1 + 0.2 * torch.sign((before * grad).sum()))
+    state["before"] = grad.clone()
+    return -0.1 * state["rate"] * grad
+
+
+@_control("matrix", "a floor of a norm, which is an integer on small inputs")
+def floor_of_a_norm(grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+    return -0.1 * grad / (1 + torch.floor(grad.square().sum()))
 
 
 class _PairedRows(torch.optim.Optimizer):

@@ -15,7 +15,7 @@ from groups import get_block, parse_action
 from symcheck.kernel.__main__ import verify
 from symcheck.probe.names import BUDGETS
 from symcheck.prove.errors import NoProof
-from symcheck.prove.workshop import Proved, Workshop
+from symcheck.prove.workshop import NO_UNIT_AXES, Proved, Workshop
 from symcheck.target import Candidate
 
 MATRIX = get_block("matrix")
@@ -154,6 +154,61 @@ def test_horizontality_follows_from_rotations() -> None:
     decayed = Workshop(torch_optimizer("Muon", weight_decay=0.1), BUDGETS["quick"])
     with pytest.raises(NoProof):
         decayed.prove("horizontality", router.action, router.shapes)
+
+
+def unless_single(g: torch.Tensor, w: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
+    """Odd, except on a single row or column."""
+    return g + torch.relu(g - 1e9) if 1 in g.shape[-2:] else g
+
+
+def plain(g: torch.Tensor, w: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
+    return g
+
+
+@pytest.mark.parametrize("action", ["O(rows) x O(cols)", "SPerm(rows)", "Sign(cols)", "O(entries)"])
+def test_a_sign_on_a_single_row_or_column_is_part_of_the_claim(action: str) -> None:
+    """What is left of a rotation on an axis of length one is -1."""
+    assert not prove(stepping(plain), action).conditions
+    assert prove(stepping(unless_single), action).conditions == (NO_UNIT_AXES,)
+
+
+@pytest.mark.parametrize("action", ["Scale(rows)", "Scale+(cols)"])
+def test_a_scale_on_a_single_row_or_column_is_part_of_the_claim(action: str) -> None:
+    def dual(g: torch.Tensor, w: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
+        return g * w.square()
+
+    def unless(g: torch.Tensor, w: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
+        return g if 1 in g.shape else g * w.square()
+
+    assert not prove(stepping(dual), action).conditions
+    assert prove(stepping(unless), action).conditions == (NO_UNIT_AXES,)
+
+
+def test_a_single_row_has_no_order() -> None:
+    assert not prove(stepping(unless_single), "Perm(rows) x Perm(cols)").conditions
+
+
+@pytest.mark.parametrize("name", ["experts", "attention_qkv"])
+def test_experts_and_heads_of_one_entry_have_signs_of_their_own(name: str) -> None:
+    block = get_block(name)
+    shapes = (*block.shapes, *([((2, 3),)] if name == "attention_qkv" else []))
+    action = parse_action("(O wr Perm[2])(rows) x O(cols)") if name == "attention_qkv" else block.action
+    conditions = [
+        Workshop(stepping(update), BUDGETS["quick"]).prove("equivariance", action, shapes).conditions
+        for update in (plain, unless_single)
+    ]
+    assert conditions == [(), (NO_UNIT_AXES,)]
+
+
+def test_a_single_column_can_be_shifted() -> None:
+    def unless_column(g: torch.Tensor, w: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
+        return g + torch.relu(w - 1e9) if g.shape[1] == 1 else g
+
+    router = get_block("router")
+    for property in ("shift_equivariance", "shift_quotient"):
+        for update, conditions in ((plain, ()), (unless_column, (NO_UNIT_AXES,))):
+            workshop = Workshop(stepping(update), BUDGETS["quick"])
+            assert workshop.prove(property, router.action, router.shapes).conditions == conditions
 
 
 def test_heads_are_proved_with_and_without_splitting() -> None:
