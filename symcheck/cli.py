@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +19,8 @@ from symcheck.audit.command import audit
 from symcheck.conform.command import conform
 from symcheck.discover.command import discover
 from symcheck.errors import UsageError, describe_exception, one_line, unknown
-from symcheck.output import make_room, show, write_json, writing
+from symcheck.options import SECONDS, SEED, TorchCommand
+from symcheck.output import make_folder, make_room, show, stream_beside, write_json, writing
 from symcheck.result import Result, Verdict
 
 if TYPE_CHECKING:
@@ -25,17 +28,33 @@ if TYPE_CHECKING:
     from symcheck.run import Listener
 
 REPORT_FOLDER = Path("symcheck-report")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _HINT = " (--debug shows where; please report it)"
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is the contract's (0 as expected, 1 refuted, 2 input, 3 open, 4 internal)."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in argv
+    if sys.stdout is None:
+        return _complain("standard output is closed; to see nothing, send it to /dev/null", 2)
+    code = _run(argv, debug="--debug" in argv)
     try:
-        code: object = cli.main(args=argv, prog_name="symcheck", standalone_mode=False)
+        sys.stdout.flush()
+    except OSError:
+        # It has been told, or nobody is there to be told; Python must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _run(argv: list[str], *, debug: bool) -> int:
+    try:
+        # Not cli.main: where the reader is gone that exits with 1, which means "refuted" here.
+        with cli.make_context("symcheck", argv) as context:
+            code: object = cli.invoke(context)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 0
@@ -46,17 +65,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted", 3, debug)
     except BrokenPipeError:
-        # The reader of our output is gone (`| head`); Python must not complain about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 3
+        return 128 + signal.SIGPIPE  # the reader of our output is gone (`| head`), and no program says more
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+            return _complain(f"standard output: cannot be written ({error.strerror})", 2, debug)
         return _complain(f"internal error: {describe_exception(error)}{'' if debug else _HINT}", 4, debug)
 
 
-def _complain(line: str, code: int, debug: bool) -> int:
+def _complain(line: str, code: int, debug: bool = False) -> int:
     if debug:
         traceback.print_exc()
-    print(f"symcheck: {line}", file=sys.stderr)
+    click.echo(f"symcheck: {line}", err=True)
     return code
 
 
@@ -75,7 +94,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(cls=TorchCommand)
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option("--block", multiple=True, metavar="B", help="Only this block (see: symcheck list blocks). Repeatable.")
 @click.option("--property", "properties", multiple=True, metavar="P", help="Only this property. Repeatable.")
@@ -83,8 +102,8 @@ def cli() -> None:
 @click.option("--set", "settings", multiple=True, metavar="K=V", help="Constructor argument. Repeatable.")
 @click.option("--dtype", multiple=True, metavar="D", help="Precision for the numeric column. Repeatable.")
 @click.option("--budget", default="quick", show_default=True, metavar="quick|ci|full", help="How hard to search.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
-@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds per candidate.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the search.")
+@click.option("--time-limit", type=SECONDS, metavar="S", help="Seconds per candidate.")
 @click.option("--json", "json_path", metavar="F", help="Write the JSON report to F, or to standard output (-).")
 @click.option("--html", "html_path", metavar="F", help="Write the HTML report to F.")
 @click.option("--certs", "certs_path", metavar="DIR", help="Store every certificate in DIR (see: symcheck verify).")
@@ -110,8 +129,9 @@ def certify(
 ) -> int:
     """Prove or refute every property of every requested block; no TARGET: all reference rules and torch.optim.
 
-    Writes symcheck-report/report.json and report.html unless --json or --html says otherwise, and a file for every
-    witness beside them.
+    Prints tables on standard output (with --json - on standard error) and progress on standard error. Writes
+    symcheck-report/report.json and report.html unless --json or --html says otherwise, and a file for every witness
+    beside them.
     """
     from symcheck.run import Request
     from symcheck.run import run as run_request
@@ -130,22 +150,24 @@ def certify(
         json_path, html_path = str(REPORT_FOLDER / "report.json"), str(REPORT_FOLDER / "report.html")
     paths = [path for path in (json_path, html_path, latex_path) if path not in (None, "-")]
     make_room("report", *paths)
+    make_folder("certificates", certs_path)
     with _progress() as listener:
         report = run_request(targets, parse_settings(settings), request, listener)
     try:
-        with writing("report"):
-            stored = report.write_certificates(certs_path) if certs_path is not None else 0
-            _write(report, json_path, html_path)
-            if latex_path is not None:
+        if certs_path is not None:
+            with writing("certificates", certs_path):
+                stored = report.write_certificates(certs_path)
+            click.echo(f"certificates: {stored} in {certs_path}", err=True)
+        _write(report, json_path, html_path)
+        if latex_path is not None:
+            with writing("report", latex_path):
                 Path(latex_path).write_text(_derivations(report, as_latex=True), encoding="utf-8")
     finally:
         from symcheck.table import plain_text, print_rich
 
-        show([report], plain_text, print_rich)
-    if certs_path is not None:
-        click.echo(f"certificates: {stored} in {certs_path}", err=True)
+        show([report], plain_text, print_rich, stream=stream_beside(json_path))
     if explain:
-        click.echo(_derivations(report))
+        click.echo(_derivations(report), file=stream_beside(json_path))
     for path in paths:
         click.echo(f"report: {path}", err=True)
     if report.failures:
@@ -179,14 +201,16 @@ def _derivations(report: Report, *, as_latex: bool = False) -> str:
 
 
 def _write(report: Report, json_path: str | None, html_path: str | None) -> None:
-    if json_path == "-":
-        report.write_witnesses(REPORT_FOLDER, base=Path())
-        write_json(report.to_dict(), json_path)
-    elif json_path is not None:
-        report.to_json(json_path)
-    if html_path is not None:
-        report.write_witnesses(Path(html_path).parent)
-        report.to_html(html_path)
+    with writing("report", json_path):
+        if json_path == "-":
+            report.write_witnesses(REPORT_FOLDER, base=Path())
+            write_json(report.to_dict(), json_path)
+        elif json_path is not None:
+            report.to_json(json_path)
+    with writing("report", html_path):
+        if html_path is not None:
+            report.write_witnesses(Path(html_path).parent)
+            report.to_html(html_path)
 
 
 @contextmanager
@@ -231,8 +255,10 @@ def verify(certificates: tuple[str, ...], debug: bool) -> int:
     from symcheck.kernel.__main__ import main
 
     for path in certificates:
-        if not Path(path).is_file():
+        if not Path(path).exists():
             raise UsageError(f"{path}: no such file")
+        if Path(path).is_dir():
+            raise UsageError(f"{path}: a folder; name the certificates in it, e.g. {Path(path) / '*.json'}")
     return main(certificates)
 
 
@@ -241,7 +267,7 @@ cli.add_command(discover)
 cli.add_command(conform)
 
 
-@cli.command()
+@cli.command(cls=TorchCommand)
 @click.argument("witnesses", nargs=-1, required=True, metavar="WITNESS...")
 @_debug
 def replay(witnesses: tuple[str, ...], debug: bool) -> int:
@@ -254,7 +280,7 @@ def replay(witnesses: tuple[str, ...], debug: bool) -> int:
     return 0 if all(outcome.confirmed for _, outcome in outcomes) else 1
 
 
-@cli.command()
+@cli.command(cls=TorchCommand)
 @click.argument("witness", metavar="WITNESS")
 @_debug
 def repro(witness: str, debug: bool) -> None:
@@ -264,9 +290,9 @@ def repro(witness: str, debug: bool) -> None:
     click.echo(script_of(witness), nl=False)
 
 
-@cli.command()
+@cli.command(cls=TorchCommand)
 @click.option("--budget", default="quick", show_default=True, metavar="quick|ci|full", help="How hard to search.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the search.")
 @click.option(
     "--programs", type=click.IntRange(min=0), default=100, show_default=True, help="Random programs to prove."
 )

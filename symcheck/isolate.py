@@ -67,6 +67,39 @@ class Ended:
     seconds: float = 0.0
 
 
+@contextlib.contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """SIGINT takes effect at the end of the body: torch, imported half, raises anything, or aborts the process."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def answer(stream: Callable[[], Iterator[object]], time_limit: float) -> tuple[Any, str]:
+    """What a generator yields last, or None, and one line on what the candidate did to end it early, or nothing.
+
+    Raises UsageError if the candidate is unusable, RuntimeError, with the traceback as a note, if symcheck failed.
+    """
+    value: Any = None
+    for event in run([Job(stream, time_limit)], workers=1):
+        if isinstance(event, Item):
+            value = event.value
+        elif event.end == "unusable":
+            raise UsageError(event.text)
+        elif event.end == "internal":
+            error = RuntimeError(event.text)
+            error.add_note(event.details)
+            raise error
+        elif event.end == "fault":
+            return value, event.text
+    return value, ""
+
+
 def run(jobs: Sequence[Job], *, workers: int, memory_limit: int = MEMORY_LIMIT) -> Iterator[Item | Ended]:
     """Run ``jobs`` in order, ``workers`` at a time; closing the iterator kills what still runs.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from symcheck.errors import UsageError
 
@@ -18,12 +20,16 @@ Answer = TypeVar("Answer")
 
 
 @contextmanager
-def writing(what: str) -> Iterator[None]:
-    """UsageError, one line, where ``what`` cannot be written in the body of the ``with`` statement."""
+def writing(what: str, path: str | Path | None = None) -> Iterator[None]:
+    """UsageError, one line, where ``what`` cannot be written in the body of the ``with`` statement; to ``path``, where
+    the error itself does not say (a full disk has no name)."""
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise UsageError(f"{error.filename}: the {what} cannot be written ({error.strerror})") from error
+        where = error.filename or ("standard output" if path in (None, "-") else path)
+        raise UsageError(f"{where}: the {what} cannot be written ({error.strerror})") from error
 
 
 def make_room(what: str, *paths: str | None) -> None:
@@ -36,23 +42,40 @@ def make_room(what: str, *paths: str | None) -> None:
                 pass
 
 
+def make_folder(what: str, folder: str | None) -> None:
+    """The same for a folder (None is none) that will hold ``what``."""
+    if folder is None:
+        return
+    with writing(what, folder):
+        if Path(folder).exists() and not Path(folder).is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder", folder)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+
+
 def write_json(data: Any, path: str | Path) -> None:
     """Write an answer to a file, or to standard output (``-``). OSError: it cannot be written."""
     text = json.dumps(data, indent=1, allow_nan=False)
     if path == "-":
-        print(text)
+        print(text, flush=True)
     else:
         Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def stream_beside(json_path: str | None) -> TextIO:
+    """Where people read: standard output, unless JSON goes there."""
+    return sys.stderr if json_path == "-" else sys.stdout
 
 
 def show(
     answers: Iterable[Answer],
     plain: Callable[[Answer], str],
     colourful: Callable[[Answer, Console], None] | None = None,
+    *,
+    stream: TextIO,
 ) -> None:
-    """Print the answers on standard output if someone looks at it, there in colours if they have some; else on
-    standard error."""
-    stream = sys.stdout if sys.stdout.isatty() else sys.stderr
+    """Print the answers, on a terminal in colours if they have some."""
     for answer in answers:
         if colourful is not None and stream.isatty():
             from rich.console import Console

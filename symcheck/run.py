@@ -6,13 +6,14 @@ import dataclasses
 import functools
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from symcheck import isolate
 from symcheck.errors import UsageError, one_line, unknown
+from symcheck.limits import MAX_SECONDS, MAX_SEED
 from symcheck.report import Report
 from symcheck.result import Result, Verdict
 from symcheck.target import Candidate, Target, is_optimizer_class, locate_in_file, locate_in_module, object_name
@@ -64,8 +65,18 @@ class Request:
         for dtype in self.dtypes:
             if dtype not in DTYPES:
                 raise unknown("dtype", dtype, DTYPES)
-        if self.budget not in TIME_LIMITS:
-            raise unknown("budget", self.budget, TIME_LIMITS)
+        if str(self.budget) not in TIME_LIMITS:
+            raise unknown("budget", str(self.budget), TIME_LIMITS)
+        if type(self.seed) is not int or not 0 <= self.seed <= MAX_SEED:
+            raise UsageError(f"seed {self.seed!r}: expected an integer from 0 to {MAX_SEED}")
+        limit = self.time_limit
+        if limit is not None and not (isinstance(limit, int | float) and 0 < limit <= MAX_SECONDS):
+            raise UsageError(f"time limit {limit!r}: expected seconds, above 0 and at most {MAX_SECONDS:.0f}")
+
+    @property
+    def seconds(self) -> float:
+        """The time limit of a candidate: what was asked for, else that of the budget."""
+        return TIME_LIMITS[self.budget] if self.time_limit is None else self.time_limit
 
     @property
     def narrow(self) -> bool:
@@ -95,7 +106,8 @@ def certify(
     Returns a :class:`Report` whatever the candidates do. Raises UsageError (a ValueError) for an unknown name, an
     unreadable target, or something that is not an optimizer.
     """
-    request = Request(_names(block), _names(property), action, _names(dtype) or (), budget, seed, time_limit)
+    names = _names("block", block), _names("property", property)
+    request = Request(*names, action, _names("dtype", dtype) or (), budget, seed, time_limit)
     return run(targets, settings, request)
 
 
@@ -181,10 +193,11 @@ def _in_memory(thing: object, settings: Mapping[str, object]) -> Target:
     return Target(name, lambda: factory, settings, claim)
 
 
-def _names(value: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    if value is None or (not isinstance(value, str) and not value):
-        return None
-    return (value,) if isinstance(value, str) else tuple(value)
+def _names(kind: str, value: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, Iterable | None) or not all(isinstance(name, str) for name in names or ()):
+        raise UsageError(f"{kind} {value!r}: expected a name or a list of names")
+    return tuple(names or ()) or None
 
 
 def _tasks(targets: Sequence[Target], request: Request) -> list[_Task]:
@@ -246,8 +259,7 @@ def _stream(task: _Task, request: Request) -> Iterator[object]:
 
 def _carry_out(tasks: Sequence[_Task], request: Request, report: Report, listener: Listener | None) -> None:
     _warm_up()
-    limit = TIME_LIMITS[request.budget] if request.time_limit is None else request.time_limit
-    jobs = [isolate.Job(functools.partial(_stream, task, request), limit) for task in tasks]
+    jobs = [isolate.Job(functools.partial(_stream, task, request), request.seconds) for task in tasks]
     answers: list[list[Result]] = [[] for _ in tasks]
     configs = [dict(task.target.settings) for task in tasks]
     endings: dict[int, isolate.Ended] = {}
@@ -276,6 +288,7 @@ def _carry_out(tasks: Sequence[_Task], request: Request, report: Report, listene
     report.results.extend(result for results in answers for result in results)
 
 
+@isolate.interrupts_wait()
 def _warm_up() -> None:
     """Import here, once, what every forked child would otherwise import for itself."""
     import torch
@@ -355,7 +368,7 @@ def assert_equivariant(
 
     The message shows every question that was not answered "proved" or "supported". For a test suite.
     """
-    request = Request(_names(block), ("equivariance",), action, budget=budget, seed=seed)
+    request = Request(_names("block", block), ("equivariance",), action, budget=budget, seed=seed)
     report = run((target,), settings, request)
     wrong = [result for result in report.results if result.verdict not in (Verdict.PROVED, Verdict.SUPPORTED)]
     if wrong:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from symcheck.errors import unknown
+from symcheck.options import SECONDS, SEED, TorchCommand
 from symcheck.output import writing
 
 if TYPE_CHECKING:
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 _FOLDER = Path("symcheck-report")
 
 
-@click.command()
+@click.command(cls=TorchCommand)
 @click.argument("plugins", nargs=-1, metavar="[PLUGIN]...")
 @click.option("--budget", default="quick", show_default=True, metavar="quick|ci|full", help="How hard to search.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the search.")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes at a time.")
-@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), default=600.0, help="Seconds per candidate.")
+@click.option("--time-limit", type=SECONDS, default=600.0, help="Seconds per candidate.")
 @click.option("--unpruned", is_flag=True, help="Ask about every pair by itself, also where another one decides it.")
 @click.option("--sample", type=click.IntRange(min=1), default=1, metavar="N", help="Only one in N configurations.")
 @click.option("--json", "records_path", metavar="F", help="The records, as JSON lines; those in F are kept.")

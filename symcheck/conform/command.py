@@ -11,14 +11,15 @@ import click
 
 from symcheck import isolate
 from symcheck.errors import UsageError, unknown
-from symcheck.output import make_room, show, write_json, writing
+from symcheck.options import SECONDS, SEED, TorchCommand
+from symcheck.output import make_room, show, stream_beside, write_json, writing
 
 if TYPE_CHECKING:
     from symcheck.conform.conformance import Conformance, Options
     from symcheck.target import Target
 
 
-@click.command()
+@click.command(cls=TorchCommand)
 @click.argument("target")
 @click.option("--against", required=True, metavar="rule:NAME", help="The reference rule (see: symcheck list rules).")
 @click.option("--set", "settings", multiple=True, metavar="K=V", help="Constructor argument of TARGET. Repeatable.")
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 @click.option("--shape", multiple=True, metavar="64x32", help="Shape of a parameter. Repeatable; default: seven.")
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Steps of a run; default: those of the budget.")
 @click.option("--budget", default="quick", show_default=True, metavar="quick|ci|full", help="How hard to search.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the inputs.")
-@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds in all.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the inputs.")
+@click.option("--time-limit", type=SECONDS, metavar="S", help="Seconds in all.")
 @click.option("--json", "json_path", metavar="F", help="Write the answer to F, or to standard output (-).")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def conform(
@@ -51,14 +52,10 @@ def conform(
 
     Exit codes: 0 conforms, 1 departs, 2 unusable input, 3 nothing could be compared.
     """
-    from symcheck.run import DTYPES, TIME_LIMITS, Request, environment, resolve_one
+    from symcheck.run import Request, environment, resolve_one
     from symcheck.target import parse_settings
 
-    if budget not in TIME_LIMITS:
-        raise unknown("budget", budget, TIME_LIMITS)
-    for name in dtype:
-        if name not in DTYPES:
-            raise unknown("dtype", name, DTYPES)
+    request = Request(dtypes=dtype, budget=budget, seed=seed, time_limit=time_limit)
     rule = _rule_name(against)
     overrides = parse_settings(against_set)
     shapes = tuple(map(parse_shape, shape)) or None
@@ -76,16 +73,15 @@ def conform(
         budget=budget,
         seed=seed,
     )
-    limit = TIME_LIMITS[budget] if time_limit is None else time_limit
     targets = resolve_one(target, parse_settings(settings))
-    found = [isolated(one, rule, options, time_limit=limit) for one in targets]
+    found = [isolated(one, rule, options, time_limit=request.seconds) for one in targets]
     answers = [answer for answer, _ in found if answer is not None]
-    surroundings = environment(Request(dtypes=options.dtypes, budget=budget, seed=seed))
+    surroundings = environment(dataclasses.replace(request, dtypes=options.dtypes))
     if json_path is not None:
         _write(answers, surroundings, json_path)
     from symcheck.conform.page import text
 
-    show(answers, text)
+    show(answers, text, stream=stream_beside(json_path))
     for one, (_, fault) in zip(targets, found, strict=True):
         if fault:
             click.echo(f"symcheck: {one.name}: {fault}", err=True)
@@ -104,17 +100,7 @@ def isolated(target: Target, rule: str, options: Options, *, time_limit: float) 
         yield compare(target, rule, options)
 
     _warm_up()
-    answer: Conformance | None = None
-    for event in isolate.run([isolate.Job(stream, time_limit)], workers=1):
-        if isinstance(event, isolate.Item):
-            answer = event.value
-        elif event.end == "unusable":
-            raise UsageError(event.text)
-        elif event.end == "internal":
-            raise RuntimeError(event.details or event.text)
-        elif event.end == "fault":
-            return answer, event.text
-    return answer, ""
+    return isolate.answer(stream, time_limit)
 
 
 def compare(target: Target, rule: str, options: Options) -> Conformance:
@@ -163,5 +149,5 @@ def _write(answers: list[Conformance], surroundings: Mapping[str, object], json_
         "environment": dict(surroundings),
         "results": [to_dict(answer) for answer in answers],
     }
-    with writing("answer"):
+    with writing("answer", json_path):
         write_json(data, json_path)

@@ -98,8 +98,17 @@ def map_hyper(name: str, values: Mapping[str, Any], overrides: Mapping[str, obje
     """
     try:
         default = get_rule(name)
+    except ValueError as error:
+        raise UsageError(f"--against rule:{name}: {error}") from None
+    try:
         get_rule(name, **overrides)
     except (TypeError, ValueError) as error:
+        for key, value in overrides.items():
+            before = getattr(default, key, value)
+            if _converted(key, value, before) is _MISFIT:
+                raise UsageError(
+                    f"--against-set {key}={one_line(repr(value), 60)}: expected a value such as {before!r}"
+                ) from None
         raise UsageError(f"--against rule:{name}: {error}") from None
     used: set[str] = set()
     names = [field.name for field in dataclasses.fields(default)]

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 import click
 
 from symcheck import isolate
-from symcheck.errors import UsageError, unknown
-from symcheck.output import make_room, show, write_json, writing
+from symcheck.options import SECONDS, SEED, TorchCommand
+from symcheck.output import make_folder, make_room, show, stream_beside, write_json, writing
 
 if TYPE_CHECKING:
     from symcheck.discover.discovery import Discovery
     from symcheck.target import Target
 
 
-@click.command()
+@click.command(cls=TorchCommand)
 @click.argument("target")
 @click.option("--set", "settings", multiple=True, metavar="K=V", help="Constructor argument. Repeatable.")
 @click.option("--budget", default="quick", show_default=True, metavar="quick|ci|full", help="How hard to search.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
-@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds in all.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the search.")
+@click.option("--time-limit", type=SECONDS, metavar="S", help="Seconds in all.")
 @click.option("--json", "json_path", metavar="F", help="Write the answer to F, or to standard output (-).")
 @click.option("--certs", "certs_path", metavar="DIR", help="Store the certificates of what is proved in DIR.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -43,28 +43,27 @@ def discover(
 
     Exit codes: 0 answered, 1 not the group that TARGET claims, 2 unusable input, 3 something stayed open.
     """
-    from symcheck.run import TIME_LIMITS, Request, environment, resolve_one
+    from symcheck.run import Request, environment, resolve_one
     from symcheck.target import parse_settings
 
-    if budget not in TIME_LIMITS:
-        raise unknown("budget", budget, TIME_LIMITS)
+    request = Request(budget=budget, seed=seed, time_limit=time_limit)
     make_room("answer", json_path)
+    make_folder("certificates", certs_path)
     targets = resolve_one(target, parse_settings(settings))
-    limit = TIME_LIMITS[budget] if time_limit is None else time_limit
     found: list[Discovery] = []
     faults = []
     for one in targets:
-        answer, fault = isolated(one, budget=budget, seed=seed, time_limit=limit)
+        answer, fault = isolated(one, budget=budget, seed=seed, time_limit=request.seconds)
         if answer is not None:
             found.append(answer)
         if fault:
             faults.append(f"{one.name}: {fault}")
-    surroundings = {k: v for k, v in environment(Request(budget=budget, seed=seed)).items() if k != "dtypes"}
+    surroundings = {k: v for k, v in environment(request).items() if k != "dtypes"}
     if json_path is not None or certs_path is not None:
         found = _write(found, surroundings, json_path, certs_path)
     from symcheck.discover.table import plain_text, print_rich
 
-    show(found, plain_text, print_rich)
+    show(found, plain_text, print_rich, stream=stream_beside(json_path))
     for fault in faults:
         click.echo(f"symcheck: {fault}", err=True)
     codes = {3 for _ in faults} | {one.exit_code for one in found}
@@ -81,17 +80,7 @@ def isolated(target: Target, *, budget: str, seed: int, time_limit: float) -> tu
     def stream() -> Iterator[object]:
         yield discover_(target.load(), budget=budget, seed=seed)
 
-    answer: Discovery | None = None
-    for event in isolate.run([isolate.Job(stream, time_limit)], workers=1):
-        if isinstance(event, isolate.Item):
-            answer = event.value
-        elif event.end == "unusable":
-            raise UsageError(event.text)
-        elif event.end == "internal":
-            raise RuntimeError(event.details or event.text)
-        elif event.end == "fault":
-            return answer, event.text
-    return answer, ""
+    return isolate.answer(stream, time_limit)
 
 
 def _write(
@@ -104,9 +93,10 @@ def _write(
 
     # One list, so that no two witnesses get one name.
     report = Report(results=[answer for one in found for answer in one.answers])
-    with writing("answer"):
-        if certs_path is not None:
+    if certs_path is not None:
+        with writing("certificates", certs_path):
             report.write_certificates(certs_path)
+    with writing("answer", json_path):
         if json_path not in (None, "-"):
             report.write_witnesses(Path(json_path or "").parent)
         answers = iter(report.results)

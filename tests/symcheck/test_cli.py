@@ -2,14 +2,17 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jsonschema
 import pytest
 
 from symcheck.cli import run
+from symcheck.isolate import interrupts_wait
 from symcheck.report import schema
 from symcheck.result import Verdict
 from tests.symcheck import fake_probe
@@ -53,18 +56,26 @@ def test_certify_writes_a_report_with_its_witnesses(tmp_path: Path, capsys: pyte
     assert (tmp_path / "symcheck-report" / refuted["evidence"]["witness"]).is_file()
     assert "<html" in (tmp_path / "symcheck-report/report.html").read_text()
     out, err = capsys.readouterr()
-    assert out == ""  # nobody looks at it: the tables are on standard error
-    assert "mine.py:Good" in err
+    assert "mine.py:Good(lr=0.1)" in out
+    assert "symcheck-report/witness/mine.py_Good-embedding-equivariance.json" in out
     assert "symcheck-report/report.json" in err
-    assert "symcheck-report/witness/mine.py_Good-embedding-equivariance.json" in err
 
 
 def test_json_on_standard_output_is_nothing_but_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["certify", "mine.py:Good", "--block", "embedding", "--json", "-"]) == 1
-    data = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    data = json.loads(out)
     jsonschema.validate(data, schema())
+    assert "mine.py:Good(lr=0.1)" in err
     assert (tmp_path / data["results"][0]["evidence"]["witness"]).is_file()
     assert not (tmp_path / "symcheck-report/report.json").exists()
+
+
+def test_with_json_on_standard_output_the_page_is_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["certify", "mine.py:Good", "--block", "router", "--explain", "--json", "-"]) == 0
+    out, err = capsys.readouterr()
+    json.loads(out)
+    assert err.endswith("nothing is proved\n")
 
 
 def test_files_go_where_they_are_asked_to(tmp_path: Path) -> None:
@@ -94,7 +105,7 @@ def test_exit_codes(arguments: list[str], code: int) -> None:
 
 def test_a_faulty_candidate_is_told_once_and_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     run(["certify", "mine.py:Exits"])
-    lines = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     assert sum("sys.exit(5)" in line for line in lines) == 1
     assert any("sys.exit(5); its last output: leaving" in line for line in lines)
 
@@ -116,10 +127,21 @@ MISTAKES = [
     (["certify", "mine.py:Good", "--set", "momentumm=1"], "did you mean 'momentum'"),
     (["certify", "mine.py:Good", "--action", "Prem(rows)"], "--action"),
     (["certify", "mine.py:Good", "--time-limit", "0"], "--time-limit"),
+    *((["certify", "mine.py:Good", "--time-limit", limit], "--time-limit") for limit in ("nan", "inf", "1e300")),
+    *((["discover", "mine.py:Good", "--time-limit", limit], "--time-limit") for limit in ("nan", "inf")),
+    (["certify", "mine.py:Good", "--seed", str(2**64 - 1)], "--seed"),
+    (["discover", "mine.py:Good", "--seed", str(2**64 - 1)], "--seed"),
+    (["conform", "mine.py:Good", "--against", "rule:sgd", "--seed", str(2**63)], "--seed"),
+    (["audit", "torch.optim", "--seed", str(2**63)], "--seed"),
+    (["selftest", "--seed", str(2**63)], "--seed"),
+    (["certify", "mine.py:Good", "--certs", "mine.py"], "mine.py: the certificates cannot be written (not a folder)"),
+    (["discover", "mine.py:Good", "--certs", "mine.py/x"], "mine.py/x: the certificates cannot be written"),
     (["certify", "--set", "lr=1"], "need a TARGET"),
     (["certify", "mine.py:Good", "--block", "router", "--json", "/proc/nothing/r.json"], "/proc/nothing"),
     (["certify", "--no-such-option"], "--no-such-option"),
     (["certifi"], "certifi"),
+    (["verify", "nowhere.json"], "nowhere.json: no such file"),
+    (["verify", "."], ".: a folder; name the certificates in it, e.g. *.json"),
     (["list", "ruels"], "rules"),
     (["list"], "rules"),
     (["selftest", "--budget", "huge"], "unknown budget"),
@@ -261,7 +283,60 @@ def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     assert done.stderr == "symcheck: the command line needs click: python -m pip install 'symcheck[cli]'\n"
 
 
-def test_a_closed_pipe_is_no_traceback() -> None:
-    done = subprocess.run(f"{sys.executable} -m symcheck list rules | true", shell=True, capture_output=True, text=True)
+@pytest.mark.parametrize("arguments", ["--help", "list rules", "certify mine.py:Good --block router --json -"])
+def test_a_closed_pipe_is_no_news(arguments: str) -> None:
+    """The exit code is that of other programs, above all not 1, which means "refuted"."""
+    command = f"{{ {sys.executable} -m symcheck {arguments}; echo $? >&2; }} | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    *_, code = done.stderr.splitlines()
+    assert code in ("0", "141")
+    assert "symcheck: " not in done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("list blocks >/dev/full", "standard output: cannot be written (No space left on device)"),
+        ("--help >/dev/full", "standard output: cannot be written (No space left on device)"),
+        ("list blocks >&-", "standard output is closed"),
+        ("certify mine.py:Good --block router --json - >/dev/full", "standard output: the report cannot be written"),
+        ("certify mine.py:Good --block router --json /dev/full", "/dev/full: the report cannot be written"),
+        ("certify mine.py:Good --block router --latex /dev/full", "/dev/full: the report cannot be written"),
+    ],
+)
+def test_a_full_or_closed_output_is_one_line(arguments: str, words: str) -> None:
+    command = f"{sys.executable} -m symcheck {arguments}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert words in done.stderr.splitlines()[-1]
+    assert sum(line.startswith("symcheck: ") for line in done.stderr.splitlines()) == 1
+
+
+def test_an_interrupt_waits_until_torch_is_loaded() -> None:
+    """Sent while the body of `interrupts_wait` runs, it arrives at its end."""
+    reached = []
+
+    def body() -> None:
+        with interrupts_wait():
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        body()
+    assert reached
+
+
+@pytest.mark.parametrize("seconds", [1.0, 1.5])
+def test_an_interrupt_while_starting(seconds: float) -> None:
+    command = [sys.executable, "-m", "symcheck", "certify", "mine.py:Good", "torch.optim.SGD"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "interrupted" in err
+    assert "internal" not in err
+    assert "Traceback" not in err

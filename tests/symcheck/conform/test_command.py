@@ -45,17 +45,15 @@ def _schema() -> dict[str, object]:
 
 def test_conforming_target(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["conform", "torch.optim.SGD", "--against", "rule:sgd", "--dtype", "float64", *QUICK]) == 0
-    out, err = capsys.readouterr()
-    assert out == ""  # nobody looks at it: the page is on standard error
-    assert "torch.optim.SGD conforms to rule:sgd" in err
+    assert "torch.optim.SGD conforms to rule:sgd" in capsys.readouterr().out
 
 
 def test_departure_with_its_cause_in_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["conform", "mine.py:EpsInside", "--against", "rule:rmsprop", "--json", "answer.json", *QUICK]
     assert run(arguments) == 1
-    err = capsys.readouterr().err
-    assert "error: mine.py:EpsInside parts from rule:rmsprop at step 1" in err
-    assert "= cause: eps is inside the root: sqrt(v + eps)" in err
+    page = capsys.readouterr().out
+    assert "error: mine.py:EpsInside parts from rule:rmsprop at step 1" in page
+    assert "= cause: eps is inside the root: sqrt(v + eps)" in page
     answer = json.loads((tmp_path / "answer.json").read_text())
     jsonschema.validate(answer, _schema())
     (result,) = answer["results"]
@@ -79,7 +77,7 @@ def test_json_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
 def test_settings_of_target_and_rule(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["conform", "torch.optim.SGD", "--against", "rule:sgd", "--set", "momentum=0.9", "--dtype", "float64"]
     assert run([*arguments, "--against-set", "momentum=0.8", *QUICK]) == 1
-    assert "= cause: momentum is 0.9, not 0.8" in capsys.readouterr().err
+    assert "= cause: momentum is 0.9, not 0.8" in capsys.readouterr().out
 
 
 def test_a_target_that_leaves_is_a_fault_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,6 +94,12 @@ def test_a_target_that_leaves_is_a_fault_of_its_own(capsys: pytest.CaptureFixtur
         (["--against", "rule:sgd", "--dtype", "float63"], "unknown dtype"),
         (["--against", "rule:sgd", "--budget", "huge"], "unknown budget"),
         (["--against", "rule:sgd", "--against-set", "mu=0.9"], "has no hyper-parameter 'mu'"),
+        (["--against", "rule:sgd", "--against-set", "lr=abc"], "--against-set lr='abc': expected a value such as 0."),
+        (
+            ["--against", "rule:adamw", "--against-set", "betas=3"],
+            "--against-set betas=3: expected a value such as (0.",
+        ),
+        (["--against", "rule:sgd", "--against-set", "lr=-1"], "lr"),
         (["--against", "rule:sgd", "--set", "speed=3"], "unknown argument 'speed'"),
         ([], "--against"),
     ],
