@@ -27,7 +27,7 @@ VARIABLES = [{"name": text, "class": one_of(*MONOMIAL, "orth", "stab1"), "axes":
 AXES = [Maybe((text, natural, one_of(1, -1)))]
 CLAIM = {
     "property": text, "variables": VARIABLES, "tensors": [AXES],
-    "characters?": {"weight?": CHARACTERS, "grad?": CHARACTERS},
+    "characters?": anything,
 }  # fmt: skip
 GAUGE = {"name": text, "class": one_of(*(kind for _, kind in CONDITIONS))}
 LINE = {"op": text, "in": [natural], "law": anything, "at?": {"*": anything}, "gauge?": GAUGE}
@@ -148,10 +148,10 @@ class Claim:
             words.append(" x ".join("1" if a is None else f"{a[0]}{'*' * (a[2] < 0)}" for a in axes))
         if not words:
             raise Reject("tensors: there are none")
-        for kind, rows in data.get("characters", {}).items():
-            scalars = context.scalars(rows)
-            self.laws |= {n: replace(law, scalars=scalars) for n, law in self.laws.items() if n.startswith(kind)}
-            words.append(" ".join([kind, *(f"{n}^({k}, {e})" for n, k, e in scalars)]))
+        conform(data.get("characters", {}), {f"{name}?": CHARACTERS for name in self.laws}, "characters")
+        for name, rows in data.get("characters", {}).items():
+            self.laws[name] = replace(self.laws[name], scalars=context.scalars(rows))
+            words.append(" ".join([name, *(f"{n}^({k}, {e})" for n, k, e in self.laws[name].scalars)]))
         self.goals = {name: law for name, law in self.laws.items() if name.startswith("weight:")}
         kinds = (f"{n} in {v.kind}{f' for each {v.fibre}' if v.fibre else ''}" for n, v in self.variables.items())
         self.statement = f"equivariance under {'; '.join(words)} for {', '.join(kinds) or 'nothing'}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from groups import Action, ExpertAction, Factor, ProductAction, Wreath
+from groups import Action, ExpertAction, ProductAction, Wreath
 from groups.group import Group
 from symcheck.prove.errors import NoProof
 
@@ -87,16 +87,7 @@ def equivariance_claim(action: Action, shapes: Shapes) -> ClaimedAction:
         tensors.append([axis for axis, size in zip(axes, flat, strict=True) if size > 1])
         splits.append(tuple(tuple(size for size in split if size > 1) for split in sizes))
     claim: dict[str, Any] = {"property": "equivariance", "variables": variables, "tensors": tensors}
-    if characters:
-        claim["characters"] = {
-            kind: [[name, *_character(inner.groups[name], power * side)] for name, power in sorted(characters.items())]
-            for kind, side in (("weight", 1), ("grad", -1))
-        }
-    return ClaimedAction(
-        claim,
-        tuple(splits) if cut else None,
-        tuple(whole),
-    )
+    return ClaimedAction(_with(claim, characters), tuple(splits) if cut else None, tuple(whole))
 
 
 SCALARS = {"orth": "sign", "sperm": "sign", "sign": "sign", "scale+": "scale+", "scale": "scale"}
@@ -106,66 +97,64 @@ SCALARS = {"orth": "sign", "sperm": "sign", "sign": "sign", "scale+": "scale+", 
 def with_units(claimed: ClaimedAction) -> ClaimedAction:
     """The claim with what variables do to axes of size one, which programs do not have: they multiply whole tensors by
     a sign or a scale, or those of every head or expert."""
-    claim, found = dict(claimed.claim), [dict(row) for row in claimed.claim["variables"]]
-    variables = {row["name"]: row for row in found}
-    characters = {kind: list(rows) for kind, rows in claim.get("characters", {}).items()}
+    variables = {row["name"]: dict(row) for row in claimed.claim["variables"]}
+    characters: dict[str, list[int]] = {}
     for name, row in variables.items():
         powers = [sum(x[2] for n, x in axes if n == 1 and x and x[0] == name) for axes in claimed.axes]
         scalar = SCALARS.get(row["class"])
         if scalar is None or not any(powers):
             continue
-        of_sign = scalar == "sign"
-        powers = [power % 2 for power in powers] if of_sign else powers
         base = row["fibre"] and variables[row["fibre"]]
-        places = [sum(bool(x) and x[0] == row["fibre"] for _, x in axes) for axes in claimed.axes] if base else []
-        if base and powers == places and of_sign and base["class"] == "perm":
-            base["class"] = "sperm"
-        elif not base and len({*powers}) == 1:
+        if not base:
             row |= {"class": scalar, "axes": 0}
-            for kind, side in (("weight", 1), ("grad", -1)):
-                exponent = 0 if of_sign else side * powers[0]
-                character = [name, int(scalar != "scale+") * (powers[0] % 2), str(exponent)]
-                characters.setdefault(kind, []).append(character)
-        elif any(powers):
+            characters[name] = powers
+            continue
+        places = [sum(bool(x) and x[0] == row["fibre"] for _, x in axes) for axes in claimed.axes]
+        if scalar != "sign" or base["class"] != "perm" or [power % 2 for power in powers] != places:
             return replace(claimed, unsaid=f"no law describes {name} on an axis of length one")
-    claim["variables"] = found
-    if characters:
-        claim["characters"] = {kind: sorted(rows) for kind, rows in characters.items()}
-    return replace(claimed, claim=claim)
+        base["class"] = "sperm"
+    claim = {**claimed.claim, "variables": [*variables.values()]}
+    return replace(claimed, claim=_with(claim, characters))
 
 
-def _characters(action: ProductAction) -> dict[str, int]:
-    """The variables that multiply whole tensors, with their power. Laws can say it only if it is the same for all.
+def _with(claim: Mapping[str, Any], characters: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """The claim with variables that multiply every tensor by a power of theirs, which is 0 for those that they leave
+    alone."""
+    classes = {row["name"]: row["class"] for row in claim["variables"]}
+    said = {name: list(rows) for name, rows in claim.get("characters", {}).items()}
+    for name, powers in sorted(characters.items()):
+        for number, power in enumerate(powers):
+            k = int(classes[name] != "scale+") * (power % 2)
+            for kind, e in (("weight", power), ("grad", -power)):
+                row = [name, k, str(e if classes[name] != "sign" else 0)]
+                if row[1:] != [0, "0"]:
+                    said.setdefault(f"{kind}:{number}", []).append(row)
+    return {**claim, "characters": {name: sorted(rows) for name, rows in said.items()}} if said else dict(claim)
+
+
+def _characters(action: ProductAction) -> dict[str, list[int]]:
+    """The variables that multiply whole tensors, with their power for every tensor.
 
     Raises:
         NoProof: a variable acts on the tensors in different ways, or through an image.
     """
     if any(factor.image for factors in action.factors for factor in factors):
         raise NoProof("no law describes a tensor that moves by an image (|P|, H/2) of a variable")
-    powers: dict[str, set[int]] = {}
+    powers: dict[str, list[int]] = {}
     for name, _ in action.variables:
         found = [[f for f in factors if f.variable == name] for factors in action.factors]
-        if any(f.axis == "all" for factors in found for f in factors):
-            powers[name] = {sum(_power(f) for f in factors) for factors in found}
-            if powers[name] not in ({1}, {-1}):
-                raise NoProof(f"no law describes a factor ({name}) that does not multiply all tensors alike")
-    return {name: found.pop() for name, found in powers.items()}
-
-
-def _power(factor: Factor) -> int:
-    """The power of a factor on a whole tensor; 2, which has no law, on one of its axes."""
-    return 2 if factor.axis != "all" else -1 if factor.dual else 1
+        axes = {f.axis for factors in found for f in factors}
+        if axes > {"all"}:
+            raise NoProof(f"no law describes a factor ({name}) of whole tensors and of axes")
+        if axes == {"all"}:
+            powers[name] = [sum(-1 if f.dual else 1 for f in factors) for factors in found]
+    return powers
 
 
 def _scalar_class(group: Group) -> str:
     if str(group) not in ("Scale+", "Scale", "Sign"):
         raise NoProof(f"no law describes {group} on a whole tensor")
     return CLASSES[str(group)]
-
-
-def _character(group: Group, power: int) -> list[Any]:
-    """Sign and exponent of ``c^power``."""
-    return [int(str(group) != "Scale+"), str(power if str(group) != "Sign" else 0)]
 
 
 def _variable(name: str, kind: str, axes: int = 1, fibre: str | None = None) -> dict[str, Any]:

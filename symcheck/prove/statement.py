@@ -139,7 +139,7 @@ class Statement:
             reflects, scales = variable.kind in ("sign", "sperm", "scale"), variable.kind.startswith("scale")
             k = 1 if reflects or variable.kind in ("orth", "stab1") else 0
             axes.append(["vec", axis[0], axis[1], k, str(side * axis[2] if scales else 0)])
-        return {"axes": axes, "scalars": self.claim.get("characters", {}).get(kind, [])}
+        return {"axes": axes, "scalars": self.claim.get("characters", {}).get(name, [])}
 
     def hypothesis(self) -> Iterator[Phrase]:
         """How weights and gradients move."""

@@ -130,14 +130,14 @@ class Workshop:
         """A proof of ``U(-G) = -U(G)``, with the weights reflected too."""
         return self._prove_character("sign", [1, "0"], [1, "0"])
 
-    def _prove_character(self, kind: str, weight: list[Any], grad: list[Any]) -> Proved:
+    def _prove_character(self, family: str, weight: list[Any], grad: list[Any]) -> Proved:
         moved = {"weight": weight, "grad": grad}
         claim = {
             "property": "equivariance",
-            "variables": [{"name": "c", "class": kind, "axes": 0, "fibre": None}],
+            "variables": [{"name": "c", "class": family, "axes": 0, "fibre": None}],
             "tensors": [[None, None]],
             # An exponent of zero is no character: then the weights stay where they are.
-            "characters": {name: [["c", *row]] for name, row in moved.items() if row != [0, "0"]},
+            "characters": {f"{kind}:0": [["c", *row]] for kind, row in moved.items() if row != [0, "0"]},
         }
         machine, keys = self._machine(_OBLONG, None)
         return self._proved([prove(machine, claim, self._bridge(keys))], keys)

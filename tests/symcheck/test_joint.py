@@ -113,19 +113,24 @@ def test_supported_where_no_law_reaches():
 
 def test_no_claim_is_written_for_what_no_law_describes():
     shapes = {name: block.shapes[3] for name, block in JOINT_BLOCKS.items()}
-    for name in ("grouped_query_key", "residual_sign", "swiglu_whole", "value_output_linear", "reader_scale"):
+    for name in ("grouped_query_key", "residual_sign", "swiglu_whole", "value_output_linear"):
         with pytest.raises(NoProof):
             equivariance_claim(JOINT_BLOCKS[name].action, shapes[name])
-    with pytest.raises(NoProof, match="does not multiply all tensors alike"):
-        equivariance_claim(parse_action("a: c(all); b: 1 where c = Scale"), ((2, 2), (2, 2)))
-    with pytest.raises(NoProof, match="does not multiply all tensors alike"):
+    with pytest.raises(NoProof, match="of whole tensors and of axes"):
         equivariance_claim(parse_action("a: c(all); b: c(rows) where c = Scale"), ((2, 2), (1, 2)))
 
 
 def test_a_factor_on_all_of_a_tensor_is_a_character_and_not_forgotten():
     """A claim that dropped the factor would be a proof of something else."""
+    claim = equivariance_claim(parse_action("a: c(all); b: 1; d: c*(all) where c = Scale"), ((2, 2),) * 3).claim
+    assert claim["characters"] == {
+        "weight:0": [["c", 1, "1"]],
+        "grad:0": [["c", 1, "-1"]],
+        "weight:2": [["c", 1, "-1"]],
+        "grad:2": [["c", 1, "1"]],
+    }
     claim = equivariance_claim(parse_action("Scale(all) x O(rows)"), ((3, 2),)).claim
-    assert claim["characters"] == {"weight": [["all", 1, "1"]], "grad": [["all", 1, "-1"]]}
+    assert claim["characters"] == {"weight:0": [["all", 1, "1"]], "grad:0": [["all", 1, "-1"]]}
     assert {row["name"]: (row["class"], row["axes"]) for row in claim["variables"]} == {
         "all": ("scale", 0),
         "rows": ("orth", 1),
