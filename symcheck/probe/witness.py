@@ -6,6 +6,7 @@ both sides as they were computed. Numbers are strings of rationals, so that noth
 
 from __future__ import annotations
 
+import keyword
 import pprint
 from collections.abc import Mapping
 from fractions import Fraction
@@ -14,12 +15,49 @@ from typing import Any
 import torch
 
 from groups import parse_action
+from symcheck.errors import one_line
+from symcheck.kernel.document import Reject, anything, conform, flag, natural, one_of, rational, text, upto
+from symcheck.limits import MAX_SEED
 from symcheck.probe.measure import Defect, Trial
 from symcheck.probe.names import CONTRACTS
 from symcheck.probe.relation import SIDES, Equivariance, Property, Relation
 from symcheck.probe.trajectory import CandidateLike, Inputs
 
 SCHEMA = "symcheck.witness/1"
+
+
+def _real(data: object) -> bool:
+    """A number of JSON, of a size that can be computed with."""
+    return type(data) in (int, float) and -(2.0**1023) < data < 2.0**1023  # type: ignore[operator]
+
+
+def _numbers(data: object) -> bool:
+    """Lists and objects, nested at will, of rationals in strings; of plain numbers where an element is not exact."""
+    todo = [data]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, list | dict):
+            todo += part.values() if isinstance(part, dict) else part
+        elif not (_real(part) or rational(part)):
+            return False
+    return True
+
+
+_ANY = {"schema": one_of(SCHEMA), "target": text, "config": {"*": anything}, "seed?": upto(MAX_SEED), "*": anything}
+_CONTRACT = {**_ANY, "property": one_of(*CONTRACTS)}
+_FORM = {
+    **_ANY,
+    "block": text,
+    "property": one_of(*SIDES),
+    "action": text,
+    "transformation": _numbers,
+    "weights": [_numbers],
+    "grads": [[_numbers]],
+    "step": natural,
+    "promoted?": flag,
+    "unseen?": _real,
+    "gauge?": flag,
+}
 
 
 def rationals(tensor: torch.Tensor) -> Any:
@@ -83,14 +121,27 @@ def describe(
     }
 
 
+def check(witness: Mapping[str, Any]) -> None:
+    """Compare a document with the form of a witness, before anything is computed from what it says.
+
+    Raises:
+        ValueError: the document is not a witness, or is damaged.
+    """
+    if witness.get("schema") != SCHEMA:
+        raise ValueError(f"not a witness: its schema is {witness.get('schema')!r}, expected {SCHEMA!r}")
+    try:
+        conform(dict(witness), _CONTRACT if witness.get("property") in list(CONTRACTS) else _FORM, "witness")
+    except Reject as reason:
+        raise ValueError(f"damaged {reason}") from None
+
+
 def read(witness: Mapping[str, Any]) -> tuple[Property, Inputs, Relation]:
     """The question, the inputs and the transformation that a witness document holds.
 
     Raises:
         ValueError: the document is not a witness, or is damaged.
     """
-    if witness.get("schema") != SCHEMA:
-        raise ValueError(f"not a witness: schema is {witness.get('schema')!r}, expected {SCHEMA!r}")
+    check(witness)
     try:
         question = Property(witness["property"], parse_action(witness["action"]), centred=False)
         inputs = Inputs(
@@ -98,8 +149,15 @@ def read(witness: Mapping[str, Any]) -> tuple[Property, Inputs, Relation]:
             tuple(tuple(map(tensor_of, grads)) for grads in witness["grads"]),
         )
         relation = question.from_json(witness["transformation"], inputs.shapes)
-    except (KeyError, TypeError, ZeroDivisionError) as error:
-        raise ValueError(f"damaged witness: {type(error).__name__} {error}") from None
+    except KeyError as error:
+        raise ValueError(f"damaged witness/transformation: it has no {error}") from None
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"damaged witness: {error}") from None
+    if not 1 <= witness["step"] <= inputs.steps:
+        raise ValueError(f"damaged witness/step: {witness['step']}, but there are gradients of {inputs.steps} steps")
+    for number, grads in enumerate(inputs.grads):
+        if tuple(tuple(grad.shape) for grad in grads) != inputs.shapes:
+            raise ValueError(f"damaged witness/grads/{number}: their shapes are not those of the weights")
     return question, inputs, relation
 
 
@@ -141,10 +199,12 @@ def repro_script(witness: Mapping[str, Any]) -> str:
     moved = relation.transform(inputs)
     lines, left, right = _moved_lines(question, inputs, relation, moved)
     return _SCRIPT.format(
-        title=f"{witness['target']} on {witness['block']}: {question.name} under {question.action} "
-        f"fails at step {witness['step']}",
+        title=one_line(
+            f"{witness['target']} on {witness['block']}: {question.name} under {question.action} "
+            f"fails at step {witness['step']}"
+        ),
         load=_load_lines(str(witness["target"])),
-        arguments="".join(f", {key}={value!r}" for key, value in witness["config"].items()),
+        arguments="".join(f", {_name(key)}={value!r}" for key, value in witness["config"].items()),
         weights=_literal([rationals(weight) for weight in inputs.weights]),
         grads=_literal([[rationals(grad) for grad in grads] for grads in inputs.grads]),
         moved="\n".join(lines),
@@ -211,15 +271,23 @@ class _Bare:
         return str(near) if float(near) == value else repr(value)
 
 
+def _name(text: str) -> str:
+    """``text`` if it is a dotted name. Nothing else of a witness is written into a script as it stands."""
+    if not all(part.isidentifier() and not keyword.iskeyword(part) for part in text.split(".")):
+        raise ValueError(f"damaged witness: {text!r} is no name")
+    return text
+
+
 def _load_lines(target: str) -> str:
     if target.startswith("rule:"):
-        return f'from reference.optimizers import OPTIMIZERS\nOptimizer = OPTIMIZERS["{target[5:]}"]'
+        return f"from reference.optimizers import OPTIMIZERS\nOptimizer = OPTIMIZERS[{target[5:]!r}]"
     if ".py:" in target:
         path, _, name = target.rpartition(":")
         return (
             f"import importlib.util\nspec = importlib.util.spec_from_file_location('candidate', {path!r})\n"
             f"module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)\n"
-            f"Optimizer = module.{name}"
+            f"Optimizer = module.{_name(name)}"
         )
-    module, _, name = target.replace(":", ".").rpartition(".")
-    return f"from {module} import {name} as Optimizer"
+    module, _, name = target.rpartition(":" if ":" in target else ".")
+    first, _, inner = _name(name).partition(".")
+    return f"from {_name(module)} import {first} as Optimizer" + (f"\nOptimizer = Optimizer.{inner}" if inner else "")

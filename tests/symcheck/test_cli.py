@@ -13,6 +13,8 @@ import pytest
 
 from symcheck.cli import run
 from symcheck.isolate import interrupts_wait
+from symcheck.probe.witness import repro_script
+from symcheck.registry import OptimizerInfo, register
 from symcheck.report import schema
 from symcheck.result import Verdict
 from tests.symcheck import fake_probe
@@ -110,6 +112,25 @@ def test_a_faulty_candidate_is_told_once_and_in_one_line(capsys: pytest.CaptureF
     assert any("sys.exit(5); its last output: leaving" in line for line in lines)
 
 
+def witness(**changes: object) -> dict[str, object]:
+    """A witness like the one in the README, with some entries replaced."""
+    rotation = [["3/5", "-4/5"], ["4/5", "3/5"]]
+    return {
+        "schema": "symcheck.witness/1",
+        "target": "torch.optim.AdamW",
+        "config": {"lr": 0.1},
+        "block": "embedding",
+        "property": "equivariance",
+        "action": "Perm(rows) x O(cols)",
+        "transformation": {"element": {"shapes": [[1, 2]], "matrices": {"rows": [["1"]], "cols": rotation}}},
+        "weights": [[["0", "0"]]],
+        "grads": [[[["1", "2"]]]],
+        "step": 1,
+        "seed": 0,
+        **changes,
+    }
+
+
 MISTAKES = [
     (["certify", "nowhere.py:X"], "nowhere.py: no such file"),
     (["certify", "mine.py:Godo"], "did you mean 'Good'"),
@@ -149,10 +170,12 @@ MISTAKES = [
     (["replay", "nowhere.json"], "nowhere.json: no such file"),
     (["repro", "mine.py"], "mine.py: not a witness"),
     (["repro", "list.json"], "expected a JSON object"),
-    (["replay", "other.json"], "'target' is missing"),
+    (["replay", "other.json"], "other.json: damaged witness: missing or unknown key 'target'"),
     (["replay", "schema.json"], "its schema is 'x'"),
     (["repro", "empty.json"], "empty.json"),
-    (["replay", "gone.json"], "gone.py: no such file"),
+    (["replay", "gone.json"], "gone.json: gone.py: no such file"),
+    (["replay", "deep.json"], "deep.json: not a witness: nested too deeply"),
+    (["repro", "list.json"], "symcheck: list.json: not a witness: expected a JSON object"),
 ]
 
 
@@ -164,13 +187,90 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     (tmp_path / "other.json").write_text('{"schema": "symcheck.witness/1"}')
     (tmp_path / "schema.json").write_text('{"schema": "x", "target": "torch.optim.SGD", "config": {}}')
     (tmp_path / "empty.json").write_text('{"schema": "symcheck.witness/1", "target": "torch.optim.SGD", "config": {}}')
-    (tmp_path / "gone.json").write_text('{"schema": "symcheck.witness/1", "target": "gone.py:X", "config": {}}')
+    (tmp_path / "gone.json").write_text(json.dumps(witness(target="gone.py:X")))
+    (tmp_path / "deep.json").write_text(200_000 * "[")
     assert run(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     (line,) = err.splitlines()
     assert line.startswith("symcheck: ")
     assert words in line
+
+
+INJECTED = "AdamW as O\nimport os\nos.system('touch harmed')#"
+DAMAGES = [
+    ({"target": 3}, "witness/target: 3 does"),
+    ({"target": "torch.optim.Nope"}, "no class or function 'Nope'"),
+    ({"target": f"torch.optim:{INJECTED}"}, "is not a target"),
+    ({"target": f"rule:{INJECTED}"}, "unknown rule"),
+    ({"target": f"mine.py:{INJECTED}"}, "mine.py"),
+    ({"config": [1]}, "witness/config: [1] does"),
+    ({"config": {"nope": 1}}, "unknown argument 'nope'"),
+    ({"config": {"lr": "a"}}, "building it with"),
+    ({"property": "nope"}, "witness/property: 'nope' does"),
+    ({"action": "Q(rows)"}, "action spec 'Q(rows)'"),
+    ({"transformation": {}}, "witness/transformation: it has no 'element'"),
+    ({"property": "shift_equivariance"}, "witness/transformation: it has no 'shift'"),
+    ({"transformation": {"element": {"matrices": {"rows": [["1e999999999"]]}}}}, "witness/transformation"),
+    ({"weights": [[["1e999999999", "0"]]]}, "witness/weights/0"),
+    ({"weights": [[["9" * 4000, "0"]]]}, "damaged witness"),
+    ({"weights": [[["1/0", "0"]]]}, "witness/weights/0"),
+    ({"weights": [[["0"], ["0", "1"]]]}, "damaged witness"),
+    ({"weights": []}, "damaged witness"),
+    ({"grads": []}, "gradients of 0 steps"),
+    ({"grads": [[]]}, "witness/grads/0: their shapes"),
+    ({"grads": [[[["1"]]]]}, "witness/grads/0: their shapes"),
+    ({"step": "a"}, "witness/step: 'a' does"),
+    ({"step": 0}, "witness/step: 0, but"),
+    ({"step": 10**9}, "gradients of 1 steps"),
+    ({"seed": 10**30}, "witness/seed"),
+    ({"unseen": "z"}, "witness/unseen: 'z' does"),
+    ({"unseen": 10**400}, "witness/unseen: 1000"),
+    ({"property": "layout", "seed": "x"}, "witness/seed: 'x' does"),
+]
+
+
+@pytest.mark.parametrize("command", ["replay", "repro"])
+@pytest.mark.parametrize(("changes", "words"), DAMAGES)
+def test_a_damaged_witness_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, changes: dict[str, object], words: str
+) -> None:
+    (tmp_path / "w.json").write_text(json.dumps(witness(**changes)))
+    assert run([command, "w.json"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("symcheck: w.json: ")
+    assert line.count("w.json") == 1
+    assert words in line
+
+
+def test_nothing_of_a_witness_becomes_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "w.json").write_text(json.dumps(witness(block=INJECTED, config={"lr": 0.1, "foreach": INJECTED})))
+    assert run(["repro", "w.json"]) == 0
+    (tmp_path / "script.py").write_text(capsys.readouterr().out)
+    subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, timeout=60)
+    assert not (tmp_path / "harmed").exists()
+    for changes in ({"target": f"pkg:{INJECTED}"}, {"target": f"{INJECTED}.A"}, {"target": f"a.py:{INJECTED}"}):
+        with pytest.raises(ValueError, match="is no name"):
+            repro_script(witness(**changes))
+    with pytest.raises(ValueError, match="is no name"):
+        repro_script(witness(config={"lr=0.1)\nimport os #": 1}))
+    assert "OPTIMIZERS['\\n\"]']" in repro_script(witness(target='rule:\n"]'))
+
+
+def test_the_script_of_a_nested_class_imports_its_module() -> None:
+    script = repro_script(witness(target="pkg.mod:Outer.Inner"))
+    assert "from pkg.mod import Outer as Optimizer\nOptimizer = Optimizer.Inner\n" in script
+
+
+def test_a_registered_name_has_no_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    register("test_cli:sgd")(lambda: OptimizerInfo(make=torch.optim.SGD))
+    (tmp_path / "w.json").write_text(json.dumps(witness(target="test_cli:sgd")))
+    assert run(["repro", "w.json"]) == 2
+    assert "which a script cannot import: symcheck replay" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
