@@ -318,10 +318,10 @@ def _is_for(rule: JointRule, block: Block) -> bool:
 
 
 _LAWLESS: frozenset[str | tuple[str, str]] = frozenset(
-    {"swiglu_whole", "reader_scale", ("query_key_rope", "adam"), ("grouped_query_key", "adam")}
+    {"swiglu_whole", ("query_key_rope", "adam"), ("grouped_query_key", "adam")}
 )
-"""Joint blocks that no law describes, or none that Adam obeys: monomial matrices with their permutations, factors that
-are not the same for all tensors, and rotations of single planes (Muon obeys those of whole heads, which has a law)."""
+"""Joint blocks that no law describes, or none that Adam obeys: monomial matrices with their permutations, and rotations
+of single planes (Muon obeys those of whole heads, which has a law)."""
 
 _SWIGLU = "gate: 1; up: D(rows); down: D*(cols) where D = Scale"
 _GAIN = "gain: D(rows); gate: D*(cols); up: D*(cols) where D = Scale"
