@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -26,6 +26,12 @@ one rounding of every input, so that code which rounds all along its way stays w
 
 VISIBLE = 0.1
 """Where even a defect of this share of the update would drown in the noise, there is nothing to be judged."""
+
+CONFIRMING_RUNS = 8
+COARSE_RUNS = 24
+COARSER = 2.0**6
+"""Where a rounding decides on which side of a jump a run comes down, a few runs of that size may all agree; many of a
+larger one do not. What answers in proportion has the same floor, and a jump no more than this many of them."""
 
 LEAST_FLOOR = 8 * UNIT
 """Relative floor of any comparison: the transformation and the subtraction round too, however exact the candidate
@@ -170,6 +176,23 @@ def with_floors(
             floor = math.inf if spread[index] else defect.floor
         measured.append(Defect(defect.step, defect.value, floor))
     return measured
+
+
+def confirmed(
+    candidate: CandidateLike, trial: Trial, arithmetic: Arithmetic, *, unseen: float = 0.0, seed: int = 0
+) -> list[Defect]:
+    """The defects of a trial with the floors on which a refutation stands.
+
+    Raises:
+        CandidateError: the candidate raised in a randomised run.
+    """
+    fine = with_floors(candidate, trial, arithmetic, runs=CONFIRMING_RUNS, unseen=unseen, seed=seed, noise=7)
+    if not trial.relation.rounds or all(defect.ratio < MARGIN for defect in fine):
+        return fine
+    coarse = with_floors(
+        candidate, trial, arithmetic, runs=COARSE_RUNS, unseen=unseen, seed=seed, noise=11, coarser=COARSER
+    )
+    return [replace(a, floor=max(a.floor, b.floor / COARSER)) for a, b in zip(fine, coarse, strict=True)]
 
 
 GAUGE_VISIBLE = 0.01

@@ -11,7 +11,7 @@ import torch
 
 from symcheck.probe.arithmetic import PLAIN, Arithmetic
 from symcheck.probe.judge import probe
-from symcheck.probe.measure import LEAST_FLOOR, MARGIN, Defect, compare, gauge_defects, with_floors, worst
+from symcheck.probe.measure import LEAST_FLOOR, MARGIN, Defect, compare, confirmed, gauge_defects, worst
 from symcheck.probe.names import ALL, CONTRACTS, Question
 from symcheck.probe.relation import SIDES, Property
 from symcheck.probe.trajectory import CandidateError, ConfiguredCandidate, Tensors
@@ -49,7 +49,7 @@ def replay(candidate: ConfiguredCandidate, witness: Mapping[str, Any]) -> Replay
             defects = gauge_defects(candidate, trial, arithmetic, runs=8, seed=seed)
         else:
             unseen = float(witness.get("unseen", 0.0))
-            defects = with_floors(candidate, trial, arithmetic, runs=8, unseen=unseen, seed=seed)
+            defects = confirmed(candidate, trial, arithmetic, unseen=unseen, seed=seed)
         measured = worst(defects)
     except CandidateError as error:
         return Replay(False, float("nan"), float("nan"), str(error))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from groups import Block
-from symcheck.probe.measure import MARGIN, VISIBLE, Defect, Trial, compare, gauge_defects, with_floors, worst
+from symcheck.probe.measure import MARGIN, VISIBLE, Defect, Trial, compare, confirmed, gauge_defects, with_floors, worst
 from symcheck.probe.names import Budget
 from symcheck.probe.nature import Nature, observe
 from symcheck.probe.relation import Property, Relation
@@ -22,11 +22,6 @@ from symcheck.result import ORDINARY
 _GENERATED = "hypothesis"
 """The name of the stratum of generated examples."""
 FLOOR_RUNS = 2
-CONFIRMING_RUNS = 8
-COARSE_RUNS = 24
-COARSER = 2.0**6
-"""Where a rounding decides on which side of a jump a run comes down, a few runs of that size may all agree; many of a
-larger one do not. What answers in proportion has the same floor, and a jump no more than this many of them."""
 _SHRINKABLE = 40
 """Blocks with at most this many entries are small enough for a witness to be looked for by shrinking."""
 _LADDER_STEPS = 900
@@ -184,7 +179,7 @@ class Search:
         if quick.ratio < MARGIN and not self.nature.unseen:
             self._settle(stratum, trial, quick)
             return
-        floors = self._measure(trial, FLOOR_RUNS)
+        floors = self._measure(trial)
         if stratum != _GENERATED:  # where every example has inputs of its own
             self.floors[key] = {defect.step: defect.floor for defect in floors}
         measured = worst(floors)
@@ -210,16 +205,10 @@ class Search:
         elif self.found.worst is None or defect.ratio > self.found.worst[1].ratio:
             self.found.worst = (trial, defect, stratum)
 
-    def _measure(self, trial: Trial, runs: int, noise: int = 0, coarser: float = 1.0) -> list[Defect]:
+    def _measure(self, trial: Trial) -> list[Defect]:
+        nature = self.nature
         return with_floors(
-            self.candidate,
-            trial,
-            self.nature.arithmetic,
-            runs=runs,
-            unseen=self.nature.unseen,
-            seed=self.seed,
-            noise=noise,
-            coarser=coarser,
+            self.candidate, trial, nature.arithmetic, runs=FLOOR_RUNS, unseen=nature.unseen, seed=self.seed
         )
 
     def _gauge_defects(self, trial: Trial) -> list[Defect]:
@@ -230,18 +219,15 @@ class Search:
         is at fault, against the rounding of these eigenvectors."""
         if self.found.gauge:
             return worst(self._gauge_defects(trial))
-        fine = self._measure(trial, CONFIRMING_RUNS, noise=7)
-        if not trial.relation.rounds or all(defect.ratio < MARGIN for defect in fine):
-            return worst(fine)
-        coarse = self._measure(trial, COARSE_RUNS, noise=11, coarser=COARSER)
-        return worst([replace(a, floor=max(a.floor, b.floor / COARSER)) for a, b in zip(fine, coarse, strict=True)])
+        nature = self.nature
+        return worst(confirmed(self.candidate, trial, nature.arithmetic, unseen=nature.unseen, seed=self.seed))
 
     def floor_of_worst(self) -> Defect | None:
         """The worst surviving defect with its measured floor, for the report."""
         if self.found.worst is None:
             return None
         trial, defect, _ = self.found.worst
-        measured = self._measure(trial, FLOOR_RUNS)
+        measured = self._measure(trial)
         return next((entry for entry in measured if entry.step == defect.step), defect)
 
     # -- the witness ---------------------------------------------------------------------------------------------
