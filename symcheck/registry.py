@@ -164,6 +164,8 @@ def project_targets(pyproject: Path) -> tuple[ProjectTarget, ...]:
         raise UsageError(f"{pyproject}: {error}") from None
     where = f"{pyproject} [tool.symcheck]"
     _check_keys(where, table, {"targets": list, "blocks": list, "claims": dict})
+    if table.get("targets") == []:
+        raise UsageError(f"{where}: targets is empty; name some, or leave it out to certify the built-in ones")
     entries = []
     for item in table.get("targets", []):
         entry: dict[str, Any] = {"target": item} if isinstance(item, str) else item

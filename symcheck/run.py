@@ -69,6 +69,8 @@ class Request:
             raise unknown("budget", str(self.budget), TIME_LIMITS)
         if type(self.seed) is not int or not 0 <= self.seed <= MAX_SEED:
             raise UsageError(f"seed {self.seed!r}: expected an integer from 0 to {MAX_SEED}")
+        if not isinstance(self.action, str | None):
+            raise UsageError(f"action {self.action!r}: expected a text such as 'O(rows) x O(cols)'")
         limit = self.time_limit
         if limit is not None and not (isinstance(limit, int | float) and 0 < limit <= MAX_SECONDS):
             raise UsageError(f"time limit {limit!r}: expected seconds, above 0 and at most {MAX_SECONDS:.0f}")

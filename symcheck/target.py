@@ -150,7 +150,7 @@ def locate_in_module(module: str, name: str) -> Callable[[], Factory]:
     def locate() -> Factory:
         if (cwd := str(Path.cwd())) not in sys.path:
             sys.path.insert(0, cwd)
-        return _attribute(_import(module), name, f"module {module}")
+        return _attribute(_import(module, f"{module}:{name}"), name, f"module {module}")
 
     return locate
 
@@ -182,12 +182,15 @@ def _line_in(error: BaseException, path: Path) -> str:
     return line
 
 
-def _import(module: str) -> ModuleType:
+def _import(module: str, target: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(error.name + ".")):
-            raise UsageError(f"no module named {error.name!r}; is it installed in {sys.executable}?") from None
+            raise UsageError(
+                f"{target}: no module named {error.name!r} in {sys.executable}, and no optimizer is registered under "
+                "that name (see: symcheck list optimizers)"
+            ) from None
         raise UsageError(f"module {module}: import failed: {describe_exception(error)}") from error
     except Exception as error:
         raise UsageError(f"module {module}: import failed: {describe_exception(error)}") from error

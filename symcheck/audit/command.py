@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from symcheck.errors import unknown
+from symcheck.errors import UsageError
 from symcheck.options import SECONDS, SEED, TorchCommand
-from symcheck.output import writing
+from symcheck.output import make_room, writing
 
 if TYPE_CHECKING:
     from symcheck.audit.study import Record
@@ -50,21 +50,25 @@ def audit(
     4 symcheck contradicts itself.
     """
     from symcheck.audit import atlas, study
-    from symcheck.run import TIME_LIMITS
+    from symcheck.run import Request
 
-    if budget not in TIME_LIMITS:
-        raise unknown("budget", budget, TIME_LIMITS)
+    Request(budget=budget, seed=seed, time_limit=time_limit)  # it knows which there are
     records_file = Path(records_path or _FOLDER / "audit.jsonl")
     page = Path(atlas_path or _FOLDER / "atlas.md")
     settings = study.Settings(budget, seed, not unpruned, workers, time_limit)
-    targets = [target for target in study.targets(plugins) if study.sampled(target, sample)]
+    known = study.targets(plugins)
+    targets = [target for target in known if study.sampled(target, sample)]
+    if not targets:
+        raise UsageError(f"--sample {sample}: takes none of {len(known)} configurations; take a smaller number")
+    make_room("audit", str(records_file), str(page))
+    if bad := study.damaged(records_file):
+        click.echo(f"{records_file}:{bad[0]}: not a record, passed over (lines like this: {len(bad)})", err=True)
     records: list[Record] = []
     with writing("audit"):
         for record in study.audit(targets, settings, records_file):
             records.append(record)
             said = record.reason or atlas.score([record])
             click.echo(f"[{len(records)}/{len(targets)}] {record.target}: {said}", err=True)
-        page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(atlas.page(records, study.not_runnable(plugins), study.versions(settings)), encoding="utf-8")
     for label, reason, count in atlas.undecided(records):
         click.echo(f"open: {label}: {count} cells {reason}", err=True)

@@ -120,16 +120,26 @@ def _sources() -> str:
 
 
 def load(path: Path) -> list[Record]:
-    """The records of a file of JSON lines; a line that was cut off is left out."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    """The records of a file of JSON lines, without lines that are none (see :func:`damaged`)."""
+    return [record for record in _lines(path) if record is not None]
+
+
+def damaged(path: Path) -> list[int]:
+    """The numbers of the lines that are no records: one that was cut off, or anything else."""
+    return [number for number, record in enumerate(_lines(path), 1) if record is None]
+
+
+def _lines(path: Path) -> Iterator[Record | None]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    for line in lines:
         try:
             data = json.loads(line)
-        except ValueError:
-            continue
-        if data.pop("schema", None) == SCHEMA:
-            records.append(Record(**{**data, "cells": tuple(data["cells"])}))
-    return records
+            yield Record(**{**data, "cells": tuple(data["cells"])}) if data.pop("schema") == SCHEMA else None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            yield None
 
 
 def audit(chosen: Sequence[Target], settings: Settings, path: Path | None = None) -> Iterator[Record]:
@@ -161,8 +171,9 @@ def audit(chosen: Sequence[Target], settings: Settings, path: Path | None = None
         )
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
+            cut_off = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"schema": SCHEMA, **dataclasses.asdict(record)}) + "\n")
+                file.write("\n" * cut_off + json.dumps({"schema": SCHEMA, **dataclasses.asdict(record)}) + "\n")
         yield record
 
 

@@ -154,7 +154,7 @@ def read(witness: Mapping[str, Any]) -> tuple[Property, Inputs, Relation]:
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"damaged witness: {error}") from None
     if not 1 <= witness["step"] <= inputs.steps:
-        raise ValueError(f"damaged witness/step: {witness['step']}, but there are gradients of {inputs.steps} steps")
+        raise ValueError(f"damaged witness: step {witness['step']}, but there are gradients of {inputs.steps} steps")
     for number, grads in enumerate(inputs.grads):
         if tuple(tuple(grad.shape) for grad in grads) != inputs.shapes:
             raise ValueError(f"damaged witness/grads/{number}: their shapes are not those of the weights")

@@ -62,7 +62,7 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
     ):
         assert main([paths[kind] for kind in kinds]) == code
         assert len(capsys.readouterr().out.splitlines()) == len(kinds)
-    assert main([str(tmp_path / "none.json")]) == 1
+    assert main([str(tmp_path / "none.json")]) == 2
 
 
 def places(data: Any) -> Iterator[tuple[Any, ...]]:

@@ -136,7 +136,8 @@ MISTAKES = [
     (["certify", "mine.py:Godo"], "did you mean 'Good'"),
     (["certify", "mine.py:Plain"], "not an optimizer"),
     (["certify", "torch.optim.AdamX"], "AdamX"),
-    (["certify", "no_module_like_this:X"], "no module named"),
+    (["certify", "no_module_like_this:X"], "no_module_like_this:X: no module named 'no_module_like_this' in"),
+    (["certify", "no_module_like_this:X"], "no optimizer is registered under that name"),
     (["certify", "rule:row_nrom"], "row_norm"),
     (["certify", "mine.py:Good", "--block", "ruoter"], "did you mean 'router'"),
     (["certify", "mine.py:Good", "--property", "x"], "known: equivariance"),
@@ -157,6 +158,8 @@ MISTAKES = [
     (["selftest", "--seed", str(2**63)], "--seed"),
     (["certify", "mine.py:Good", "--certs", "mine.py"], "mine.py: the certificates cannot be written (not a folder)"),
     (["discover", "mine.py:Good", "--certs", "mine.py/x"], "mine.py/x: the certificates cannot be written"),
+    (["audit", "torch.optim", "--sample", "1000000007", "--json", "a.jsonl"], "--sample 1000000007: takes none of"),
+    (["audit", "torch.optim", "--atlas", "mine.py/x"], "mine.py"),
     (["certify", "--set", "lr=1"], "need a TARGET"),
     (["certify", "mine.py:Good", "--block", "router", "--json", "/proc/nothing/r.json"], "/proc/nothing"),
     (["certify", "--no-such-option"], "--no-such-option"),
@@ -221,7 +224,7 @@ DAMAGES = [
     ({"grads": [[]]}, "witness/grads/0: their shapes"),
     ({"grads": [[[["1"]]]]}, "witness/grads/0: their shapes"),
     ({"step": "a"}, "witness/step: 'a' does"),
-    ({"step": 0}, "witness/step: 0, but"),
+    ({"step": 0}, "damaged witness: step 0, but"),
     ({"step": 10**9}, "gradients of 1 steps"),
     ({"seed": 10**30}, "witness/seed"),
     ({"unseen": "z"}, "witness/unseen: 'z' does"),
@@ -372,6 +375,18 @@ def test_no_arguments_show_the_help() -> None:
     done = symcheck()
     assert "Usage" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [([], "usage: "), (["nowhere.json"], "declined: [Errno 2] No such file"), (["."], "declined: [Errno 21] Is a dir")],
+)
+def test_the_kernel_by_itself_says_why_there_is_no_answer(arguments: list[str], words: str) -> None:
+    command = [sys.executable, "-m", "symcheck.kernel", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    (line,) = (done.stdout + done.stderr).splitlines()
+    assert words in line
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:

@@ -174,6 +174,7 @@ def test_without_a_table_the_builtin_ones_are_meant(tmp_path: Path, monkeypatch:
         ("[tool.symcheck\n", "pyproject.toml"),
         ("[tool.symcheck]\ntarget = []\n", "unknown key 'target': did you mean 'targets'"),
         ('[tool.symcheck]\ntargets = "x"\n', "'targets' must be a list"),
+        ("[tool.symcheck]\ntargets = []\n", "[tool.symcheck]: targets is empty"),
         ("[tool.symcheck]\ntargets = [3]\n", "expected a table or a string"),
         ("[tool.symcheck]\ntargets = [{set = {}}]\n", "no 'target'"),
         ('[tool.symcheck]\ntargets = ["torch.optim.SGD"]\nclaims = {matrx = "proved"}\n', "unknown block"),

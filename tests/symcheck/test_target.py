@@ -1,12 +1,14 @@
 """What the user wrote becomes an optimizer, or one line that says why not."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import symcheck
 from symcheck.errors import CandidateFault, UsageError
 from symcheck.run import resolve, resolve_one
 from symcheck.target import Candidate, object_name, parse_settings, plain
@@ -218,3 +220,26 @@ def test_a_reported_config_is_always_json(value: object) -> None:
     import json
 
     assert json.loads(json.dumps(plain(value), allow_nan=False)) == plain(value)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "words"),
+    [
+        ({"block": 3}, "block 3: expected a name or a list of names"),
+        ({"property": [1]}, "property [1]: expected a name"),
+        ({"dtype": 8}, "dtype 8: expected a name"),
+        ({"budget": 9}, "unknown budget '9'"),
+        ({"seed": "a"}, "seed 'a': expected an integer from 0"),
+        ({"seed": -1}, "seed -1: expected an integer from 0"),
+        ({"seed": 2**64}, "expected an integer from 0 to 9223372036854775807"),
+        ({"time_limit": float("nan")}, "time limit nan: expected seconds"),
+        ({"time_limit": 0}, "time limit 0: expected seconds"),
+        ({"time_limit": "1"}, "time limit '1': expected seconds"),
+        ({"action": 3}, "action 3: expected a text"),
+    ],
+)
+def test_wishes_that_make_no_sense_are_one_line(wishes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        symcheck.certify(torch.optim.SGD, **wishes)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from symcheck.audit import atlas, study, variants
 from symcheck.audit.pairs import CELLS, spec
 from symcheck.audit.study import Record, Settings
-from symcheck.cli import cli
+from symcheck.cli import cli, run
 from symcheck.errors import UsageError
 from symcheck.target import Target
 
@@ -42,6 +42,22 @@ def test_records_are_kept_and_made_again_for_other_versions(tmp_path: Path) -> N
     assert again == before == study.load(path)
     other = list(study.audit(targets[:1], dataclasses.replace(QUICK, seed=1), path))
     assert other[0].versions != before[0].versions
+
+
+def test_lines_that_are_no_records_are_named_and_spoil_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "audit.jsonl"
+    targets = [target("broken", broken)]
+    for garbage in ("{", "[1]", "3", '{"schema": "symcheck.audit/1"}', '{"schema": "x", "cells": []}', "[" * 200_000):
+        path.write_text(garbage)  # no end of line: it was cut off
+        (made,) = study.audit(targets, QUICK, path)
+        assert study.load(path) == [made]
+        assert study.damaged(path) == [1]
+    monkeypatch.setattr(study, "targets", lambda names: targets)
+    assert run(["audit", "torch.optim", "--workers", "1", "--json", str(path)]) == 3
+    assert f"{path}:1: not a record, passed over (lines like this: 1)" in capsys.readouterr().err.splitlines()[0]
 
 
 def test_a_hanging_candidate_is_one_line() -> None:
