@@ -50,10 +50,11 @@ def observe(candidate: CandidateLike, *several: Inputs) -> Nature:
     census = Census()
     reproducible, seed_dependent = True, False
     for inputs in several:
-        plain = run(candidate, inputs, Arithmetic(census=census), seed=1)
-        again = run(candidate, inputs, seed=1)
-        reproducible &= _equal(plain, again)
-        seed_dependent |= not _equal(again, run(candidate, inputs, seed=2))
+        # Under a census some kernels take another path, with other last bits: only plain runs are compared.
+        first, again, other = (run(candidate, inputs, seed=seed) for seed in (1, 1, 2))
+        reproducible &= _equal(first, again)
+        seed_dependent |= not _equal(again, other)
+        run(candidate, inputs, Arithmetic(census=census), seed=1)
     arithmetic, residual = _promoted(candidate, several, census)
     unseen, notes = 0.0, []
     if residual or census.escapes:

@@ -91,8 +91,20 @@ class ScalesByKernel(FlattensConvolutions):
         return math.sqrt(max(1.0, grad.shape[-2] / grad.shape[-1]))
 
 
-class SplitsHeadsWrongly(FromUpdate):
-    """Takes every second row for a head, where heads are blocks of rows."""
+class ScalesHeadsTogether(FromUpdate):
+    """Orthogonalises blocks of rows, with the shape scale of the whole matrix."""
+
+    def __init__(self, params: list[torch.nn.Parameter]) -> None:
+        super().__init__(params, self._update, heads=1)
+
+    def _update(self, grad: torch.Tensor, state: State, weight: torch.Tensor) -> torch.Tensor:
+        scale = math.sqrt(max(1.0, grad.shape[-2] / grad.shape[-1]))
+        heads = grad.chunk(self.param_groups[0]["heads"])
+        return -0.1 * scale * torch.cat([_orthogonal(head) for head in heads])
+
+
+class InterleavesHeads(FromUpdate):
+    """Takes every second row for a head: right where heads are stored so."""
 
     def __init__(self, params: list[torch.nn.Parameter]) -> None:
         super().__init__(params, self._update, heads=1)

@@ -531,7 +531,15 @@ MUTANTS += [
         "steps_in_backward", "one batch at a time is right", "all", "gradient_split", implementations.StepsInBackward
     ),
     Mutant("scales_by_kernel", "square kernels are right", "all", "layout", implementations.ScalesByKernel),
-    Mutant("splits_heads_wrongly", "one head is right", "all", "layout", implementations.SplitsHeadsWrongly),
+    Mutant("scales_heads_together", "one head is right", "all", "layout", implementations.ScalesHeadsTogether),
+    Mutant(
+        "interleaves_heads",
+        "right for heads that are stored so: nothing declares how they are",
+        "all",
+        "layout",
+        implementations.InterleavesHeads,
+        expected=Verdict.DECLINED,
+    ),
     Mutant(
         "half_corrected_adam",
         "it trains, faster at first",

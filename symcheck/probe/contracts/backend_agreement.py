@@ -44,6 +44,10 @@ def backend_agreement(setting: Setting) -> Outcome:
             apart, pair = _widest(outcomes, reference)
             # Each path rounds in its own order, and the weight itself rounds when the displacement is added to it.
             bound = STABLE_WITHIN * STEPS * LEAST_FLOOR / UNIT * UNITS[dtype] * _headroom(inputs, reference)
+            if apart > bound and setting.draws:
+                return Outcome(
+                    Verdict.DECLINED, "its update is random: paths that draw other numbers cannot be compared"
+                )
             if apart > bound:
                 return Outcome(
                     Verdict.REFUTED,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from symcheck.probe.contracts.agreement import apart
 from symcheck.probe.contracts.outcome import Outcome, Setting
-from symcheck.probe.measure import LEAST_FLOOR, MARGIN, UNSEEN_MARGIN
+from symcheck.probe.measure import MARGIN, Defect
 from symcheck.probe.strata import Shapes
 from symcheck.probe.trajectory import Inputs, run
 from symcheck.result import Evidence, Verdict
@@ -16,8 +16,7 @@ def block_independence(setting: Setting) -> Outcome:
     """Other parameters' gradients, however different, leave a displacement as it is, whether the parameters share a
     shape (where implementations stack them) or not."""
     candidates = [shapes for shapes in setting.shapes(4) if setting.single(shapes)] or setting.shapes(1)
-    threshold = max(MARGIN * LEAST_FLOOR, UNSEEN_MARGIN * setting.nature.unseen)
-    most = 0.0
+    most = Defect(0, 0.0)
     for shapes in candidates[:2]:
         neighbour = candidates[-1]
         for scale in (1.0, 2.0**10):
@@ -26,22 +25,28 @@ def block_independence(setting: Setting) -> Outcome:
             other = _scaled(setting.draw("generic", neighbour, STEPS, offset=2), scale)
             alone = run(setting.candidate, ours, setting.nature.arithmetic, seed=setting.seed)
             together = run(setting.candidate, _join(ours, twin, other), setting.nature.arithmetic, seed=setting.seed)
-            defect = apart(alone, [step[: len(shapes)] for step in together])
-            if defect > threshold:
+            defect = apart(setting, ours, alone, [step[: len(shapes)] for step in together])
+            if defect.ratio > MARGIN and setting.draws:
+                return Outcome(
+                    Verdict.DECLINED,
+                    "its update is random: beside other parameters it draws other numbers, which coupling cannot be "
+                    "told from",
+                )
+            if defect.ratio > MARGIN:
                 return _refuted(
-                    f"beside other parameters the same gradients give another displacement (by {defect:.2g} of it): "
-                    "the step couples parameters",
-                    defect,
+                    "beside other parameters the same gradients give another displacement "
+                    f"(by {defect.value:.2g} of it): the step couples parameters",
+                    defect.value,
                     shapes,
                 )
-            most = max(most, defect)
+            most = max(most, defect, key=lambda each: each.ratio)
     return Outcome(
         Verdict.SUPPORTED,
         evidence=Evidence(
             examples=2 * len(candidates[:2]),
             steps=STEPS,
-            defect=most,
-            noise_floor=threshold / MARGIN,
+            defect=most.value,
+            noise_floor=most.floor,
             shapes=tuple(shape for shapes in candidates for shape in shapes),
         ),
     )

@@ -30,6 +30,11 @@ def checkpoint(setting: Setting) -> Outcome:
                 )
             except _Unsavable as error:
                 return Outcome(Verdict.REFUTED, str(error), (), _evidence(shapes))
+            if not same(whole, resumed) and not setting.nature.reproducible:
+                return Outcome(
+                    Verdict.DECLINED,
+                    "its update is random and no seed reaches it: two runs differ without a checkpoint",
+                )
             if not same(whole, resumed):
                 step = next(
                     number for number, (a, b) in enumerate(zip(whole, resumed, strict=True), 1) if not same([a], [b])

@@ -24,6 +24,9 @@ STEPS = 3
 CONVOLUTIONS = ((4, 3, 3, 2), (12, 2, 1, 3), (3, 4, 2, 3))
 """Kernels that are taller and wider than they are, flattened to both: every shape scale is another one."""
 HEADS = 2
+SPLIT = ((12, 8), (8, 12))
+"""Matrices that are split into heads, whose parts are even too."""
+_AXES: Mapping[str, int] = MappingProxyType({"rows": -2, "columns": -1})
 _HEADS = ("heads", "num_heads", "n_heads")
 _ORIENTATIONS: Mapping[str, tuple[Any, Any]] = MappingProxyType(
     {"transpose": (False, True), "transposed": (False, True), "orientation": ("row", "col")}
@@ -56,21 +59,23 @@ def layout(setting: Setting) -> Outcome:
     """Compare the steps of a parameter in every declared layout with those of the plain matrix that it stands for."""
     findings = [*_convolutions(setting), *_head_splits(setting), *_transpositions(setting)]
     broken = next((finding for finding in findings if finding.defect), None)
+    if broken is not None and setting.draws:
+        return Outcome(Verdict.DECLINED, "its update is random: another layout may draw other numbers")
     if broken is not None:
         return Outcome(
             Verdict.REFUTED,
             broken.text,
             evidence=Evidence(examples=1, steps=STEPS, defect=broken.defect, shapes=broken.shapes),
         )
-    kept = [finding for finding in findings if finding.defect is not None]
-    if kept:
+    unknown = next((finding for finding in findings if finding.defect is None), None)
+    if unknown is not None:
+        return Outcome(Verdict.DECLINED, unknown.text)
+    if findings:
         return Outcome(
             Verdict.SUPPORTED,
             conditions=tuple(finding.text for finding in findings),
-            evidence=Evidence(examples=len(kept), steps=STEPS, shapes=tuple(s for f in kept for s in f.shapes)),
+            evidence=Evidence(examples=len(findings), steps=STEPS, shapes=tuple(s for f in findings for s in f.shapes)),
         )
-    if findings:
-        return Outcome(Verdict.DECLINED, findings[0].text)
     return Outcome(
         Verdict.VACUOUS, "takes no convolution and declares no heads and no orientation: there is one layout only"
     )
@@ -94,7 +99,7 @@ def _convolutions(setting: Setting) -> Iterator[_Finding]:
             flat = _flattened(setting, inputs, flatten)
             if flat is None:
                 del left[name]
-            elif apart(base, flat) > limit:
+            elif apart(setting, inputs, base, flat).ratio > limit:
                 del left[name]
                 factor = _factor(base, flat)
                 if factor is not None and not nearest:
@@ -170,31 +175,66 @@ def _options(setting: Setting) -> Mapping[str, Any]:
 
 
 def _head_splits(setting: Setting) -> Iterator[_Finding]:
+    """At most one finding: the axis that heads are blocks of, or that they are so but for a scale by another shape."""
     options = _options(setting)
-    name = next((each for each in _HEADS if isinstance(options.get(each), int)), None)
+    name = next((each for each in _HEADS if type(options.get(each)) is int), None)
     if name is None:
         return
-    whole, single = (_Configured(setting.candidate, {name: count}) for count in (HEADS, 1))
-    shape = (6, 4)
-    inputs = setting.draw("generic", (shape,), STEPS)
     try:
-        base = run(whole, inputs, setting.nature.arithmetic, seed=setting.seed)
-        limit = threshold(setting, whole, inputs, base)
-        for axis, what in ((-2, "rows"), (-1, "columns")):
-            parts = [
-                run(single, inputs.map(lambda x, i=i, axis=axis: x.chunk(HEADS, axis)[i]), setting.nature.arithmetic)  # type: ignore[misc]
-                for i in range(HEADS)
-            ]
-            joined = [
-                tuple(torch.cat(pieces, axis) for pieces in zip(*steps, strict=True))
-                for steps in zip(*parts, strict=True)
-            ]
-            if apart(base, joined) <= limit:
-                yield _Finding(f"{name} are blocks of {what}, stepped one by one", 0.0, (shape,))
-                return
+        trials = [_split(setting, name, shape) for shape in SPLIT]
     except CandidateError:
         return
-    yield _Finding(f"{name}={HEADS} steps neither blocks of rows nor blocks of columns one by one", 1.0, (shape,))
+    if not any(trial.effect for trial in trials):
+        return  # the number was read before it was set, or not for these shapes: it declares nothing
+    for axis in _AXES:
+        factors = [trial.factors[axis] for trial in trials]
+        if all(factor == 1.0 for factor in factors):
+            yield _Finding(f"{name} are blocks of {axis}, stepped one by one", 0.0, SPLIT)
+            return
+    for axis in _AXES:
+        factors = [trial.factors[axis] for trial in trials]
+        known = [factor for factor in factors if factor is not None]
+        # One factor for all shapes is a rate by the number of heads, which is nobody's mistake.
+        if len(known) == len(SPLIT) and max(known) > (1 + 2 * _PROPORTIONAL) * min(known):
+            yield _Finding(
+                f"{name} are blocks of {axis}, but stepped {' and '.join(f'{factor:.4g}' for factor in known)} times "
+                f"as far as one by one for {' and '.join('x'.join(map(str, shape)) for shape in SPLIT)}: their scale "
+                "is that of another shape",
+                1.0,
+                SPLIT,
+            )
+            return
+    yield _Finding(f"splits {name} in a way of its own, which is declared nowhere", None)
+
+
+@dataclass(frozen=True)
+class _Split:
+    """What the number of heads does to the steps of one shape."""
+
+    effect: bool
+    factors: Mapping[str, float | None]
+    """How much farther than one by one the blocks along each axis are stepped; None if they are stepped otherwise."""
+
+
+def _split(setting: Setting, name: str, shape: tuple[int, ...]) -> _Split:
+    arithmetic, seed = setting.nature.arithmetic, setting.seed
+    several, single = (_Configured(setting.candidate, {name: count}) for count in (HEADS, 1))
+    inputs = setting.draw("generic", (shape,), STEPS)
+    base = run(several, inputs, arithmetic, seed=seed)
+    limit = threshold(setting, several, inputs, base)
+    factors: dict[str, float | None] = {}
+    for axis, dim in _AXES.items():
+        parts = [
+            run(single, inputs.map(lambda x, i=i, dim=dim: x.chunk(HEADS, dim)[i]), arithmetic, seed=seed)  # type: ignore[misc]
+            for i in range(HEADS)
+        ]
+        joined = [
+            tuple(torch.cat(pieces, dim) for pieces in zip(*steps, strict=True)) for steps in zip(*parts, strict=True)
+        ]
+        same = apart(setting, inputs, base, joined).ratio <= limit
+        factors[axis] = 1.0 if same else _factor(base, joined)
+    whole = run(single, inputs, arithmetic, seed=seed)
+    return _Split(apart(setting, inputs, base, whole).ratio > limit, factors)
 
 
 def _transpositions(setting: Setting) -> Iterator[_Finding]:
@@ -208,16 +248,18 @@ def _transpositions(setting: Setting) -> Iterator[_Finding]:
             base = run(setting.candidate, inputs, setting.nature.arithmetic, seed=setting.seed)
             limit = threshold(setting, setting.candidate, inputs, base)
             other = _Configured(setting.candidate, {name: turned})
-            if apart(base, run(other, inputs, setting.nature.arithmetic, seed=setting.seed)) <= limit:
+            same = run(other, inputs, setting.nature.arithmetic, seed=setting.seed)
+            if apart(setting, inputs, base, same).ratio <= limit:
                 continue  # it has no effect in this configuration, and declares nothing
             across = run(other, inputs.map(lambda x: x.mT.contiguous()), setting.nature.arithmetic, seed=setting.seed)
         except CandidateError:
             continue
-        defect = apart(base, [tuple(tensor.mT for tensor in step) for step in across])
-        if defect <= limit:
+        defect = apart(setting, inputs, base, [tuple(tensor.mT for tensor in step) for step in across])
+        if defect.ratio <= limit:
             yield _Finding(f"{name}={turned!r} is the transposed parameter", 0.0, (shape,))
         else:
             text = (
-                f"the transposed parameter with {name}={turned!r} is stepped otherwise, by {defect:.2g} of the update"
+                f"the transposed parameter with {name}={turned!r} is stepped otherwise, by {defect.value:.2g} of the "
+                "update"
             )
-            yield _Finding(text, defect, (shape,))
+            yield _Finding(text, defect.value, (shape,))

@@ -66,6 +66,12 @@ class Setting:
         ]
         return bool(steps) and not any(0 < largest(step) < math.inf for step in steps)
 
+    @property
+    def draws(self) -> bool:
+        """Whether it draws random numbers: a run that draws them in another order differs, and nothing is shown."""
+        nature = self.nature
+        return bool(nature.random) or nature.seed_dependent or not nature.reproducible
+
     def single(self, shapes: Shapes) -> bool:
         """Whether the block is one tensor."""
         return len(shapes) == 1

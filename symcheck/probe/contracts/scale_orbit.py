@@ -6,7 +6,9 @@ import math
 
 import torch
 
+from symcheck.probe.contracts.agreement import reach
 from symcheck.probe.contracts.outcome import Outcome, Setting
+from symcheck.probe.measure import MARGIN, UNIT
 from symcheck.probe.strata import Shapes
 from symcheck.probe.trajectory import CandidateError, Tensors, largest, run
 from symcheck.result import Evidence, Verdict
@@ -36,6 +38,8 @@ def scale_orbit(setting: Setting) -> Outcome:
         degree, low, high = homogeneity(setting, shapes_list)
     except Breaks as fault:
         return Outcome(Verdict.REFUTED, str(fault), evidence=Evidence(examples=1, steps=STEPS, shapes=fault.shapes))
+    if not setting.nature.reproducible:
+        return Outcome(Verdict.DECLINED, "its update is random: runs at two scales cannot be compared")
     if degree is None:
         if claimed is None:
             return Outcome(
@@ -94,15 +98,16 @@ def _orbit(setting: Setting, shapes: Shapes) -> tuple[int | float | None, int, i
         return None, 0, 0
     degree = round(2 * math.log2(ratio)) / 2
     degree = int(degree) if degree == int(degree) else degree
-    if any(_departure(at[k], base, degree * k) > WITHIN for k in (-1, 1)):
+    weights = reach(zeroed, base)
+    if any(_departure(at[k], base, degree * k, weights) > WITHIN for k in (-1, 1)):
         return None, 0, 0
     low = high = 0
     for exponent in sorted((k for k in at if k < 0), reverse=True):
-        if _departure(at[exponent], base, degree * exponent) > WITHIN:
+        if _departure(at[exponent], base, degree * exponent, weights) > WITHIN:
             break
         low = exponent
     for exponent in sorted(k for k in at if k > 0):
-        if _departure(at[exponent], base, degree * exponent) > WITHIN:
+        if _departure(at[exponent], base, degree * exponent, weights) > WITHIN:
             break
         high = exponent
     return degree, low, high
@@ -112,11 +117,13 @@ def _size(trajectory: list[Tensors]) -> float:
     return max(map(largest, trajectory))
 
 
-def _departure(scaled: list[Tensors], base: list[Tensors], power: float) -> float:
-    """Relative distance between a rescaled trajectory and the one at scale one."""
+def _departure(scaled: list[Tensors], base: list[Tensors], power: float, weights: list[float]) -> float:
+    """Distance between a rescaled trajectory and the one at scale one, relative to its displacements; nothing where the
+    rounding of ``weights`` explains it."""
     worst = 0.0
-    for a, b in zip(scaled, base, strict=True):
+    for a, b, weight in zip(scaled, base, weights, strict=True):
         size = largest(b)
-        if size > 0:
-            worst = max(worst, largest([x * 2.0**-power - y for x, y in zip(a, b, strict=True)]) / size)
+        difference = largest([x * 2.0**-power - y for x, y in zip(a, b, strict=True)])
+        if size > 0 and difference > MARGIN * 2 * UNIT * weight:
+            worst = max(worst, difference / size)
     return worst

@@ -33,19 +33,15 @@ _CASES: tuple[tuple[str, int, tuple[int, ...]], ...] = (
 
 @dataclass(frozen=True)
 class Sharded:
-    """One case: the defect relative to the update and the threshold it is held to, or why it was not run."""
+    """One case: the defect relative to the update and whether it is more than rounding, or why it was not run."""
 
     axis: str
     shape: tuple[int, ...]
     processes: int
     defect: float = 0.0
-    threshold: float = 0.0
+    broken: bool = False
+    """Whether the sharded step is another one."""
     refusal: str = ""
-
-    @property
-    def broken(self) -> bool:
-        """Whether the sharded step is another one."""
-        return not self.refusal and not self.defect <= self.threshold
 
 
 def shard_invariance(setting: Setting) -> Outcome:
@@ -91,11 +87,12 @@ def shard_cases(setting: Setting, worlds: Sequence[int] = WORLDS) -> list[Sharde
     for world in worlds:
         tasks = [Task(inputs, dim) for _, dim, _, inputs, _, _ in prepared]
         answers = _run(setting, tasks, world)
-        for (axis, _, shape, _, whole, limit), answer in zip(prepared, answers, strict=True):
+        for (axis, _, shape, inputs, whole, limit), answer in zip(prepared, answers, strict=True):
             if answer.displacements is None:
                 found.append(Sharded(axis, shape, world, refusal=_refusal(answer.error)))
             else:
-                found.append(Sharded(axis, shape, world, apart(answer.displacements, whole), limit))
+                defect = apart(setting, inputs, answer.displacements, whole)
+                found.append(Sharded(axis, shape, world, defect.value, defect.ratio > limit))
     return found
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 
 from symcheck.probe.arithmetic import Arithmetic, Census
+from symcheck.probe.contracts.agreement import reach
 from symcheck.probe.contracts.outcome import Outcome, Setting
-from symcheck.probe.numeric import DTYPES
+from symcheck.probe.numeric import DTYPES, STABLE_WITHIN, UNITS
 from symcheck.probe.strata import Shapes, centred, draw_inputs
 from symcheck.probe.trajectory import CandidateError, Inputs, Tensors, largest, run
 from symcheck.result import ORDINARY, Evidence, Numeric, Status, Verdict
@@ -23,6 +24,10 @@ NO_DIGIT = 2.0
 """Where the low-precision update is farther from the float64 one than this many times its size, not even its order of
 magnitude is right. Two unrelated updates of one size are apart by at most twice that size: beyond it the code blew
 up."""
+
+NOISY_RUNS = 8
+"""Randomised float64 runs that show whether the float64 update is determined, where an error seems too large: a sign
+that is arbitrary stays the same in all of them once in 256 times."""
 
 
 @dataclass
@@ -69,9 +74,16 @@ def singular_stability(setting: Setting) -> Outcome:
                         found.refused = f"does not run: {error}"
                         continue
                     return _refuted(f"{dtype}, stratum {stratum}: {error}", shapes, errors, casts)
+                here = _relative(rounded, truth, reach(inputs, truth), UNITS[dtype])
+                if NO_DIGIT < here < math.inf:
+                    if setting.draws:
+                        return Outcome(
+                            Verdict.DECLINED, f"its update is random: {dtype} draws other numbers than float64"
+                        )
+                    if here <= NO_DIGIT * _scatter(setting, inputs, truth, UNITS[dtype]):
+                        continue
                 examples += 1
                 casts |= census.casts - {dtype}
-                here = _relative(rounded, truth)
                 if not here <= found.relative:
                     found.relative, found.stratum = here, stratum
                 if not here <= NO_DIGIT:
@@ -84,7 +96,9 @@ def singular_stability(setting: Setting) -> Outcome:
                     )
     conditions = tuple(f"{dtype}: {found}" for dtype, found in errors.items())
     if not examples and not any(found.refused for found in errors.values()):
-        return Outcome(Verdict.VACUOUS, "in float64 it moves nothing on any of the inputs: nothing to compare")
+        return Outcome(
+            Verdict.VACUOUS, "in float64 no input moves it, but for what rounding decides: nothing to compare"
+        )
     if not examples:
         return Outcome(Verdict.DECLINED, "; ".join(conditions))
     tried = tuple(shape for shapes in shapes_list for shape in shapes)
@@ -115,15 +129,27 @@ def _draw(setting: Setting, stratum: str, shapes: Shapes) -> Inputs:
     return inputs
 
 
-def _relative(rounded: list[Tensors], truth: list[Tensors]) -> float:
-    """Largest error of a step relative to the true displacement; infinite if only the rounded one is not finite."""
+def _relative(rounded: list[Tensors], truth: list[Tensors], weights: list[float], unit: float) -> float:
+    """Largest error of a step relative to the true displacement, or to what rounding of the weights explains where that
+    is more; infinite if only the rounded one is not finite."""
     most = 0.0
-    for a, b in zip(rounded, truth, strict=True):
+    for a, b, weight in zip(rounded, truth, weights, strict=True):
         size = largest(b)
         if size > 0 and size < float("inf"):
             error = largest([torch.nan_to_num(x.double() - y, nan=float("inf")) for x, y in zip(a, b, strict=True)])
-            most = max(most, error / size)
+            most = max(most, error / max(size, STABLE_WITHIN * 2 * unit * weight))
     return most
+
+
+def _scatter(setting: Setting, inputs: Inputs, truth: list[Tensors], unit: float) -> float:
+    """How far float64 itself goes from ``truth`` when its rounding is randomised: where the input leaves a choice, as a
+    null space does, nothing is lost by another one."""
+    promote = setting.nature.arithmetic.promote
+    noisy = [
+        run(setting.candidate, inputs, Arithmetic(promote=promote, noise=1_000_003 * number), seed=setting.seed)
+        for number in range(1, NOISY_RUNS + 1)
+    ]
+    return max(_relative(other, truth, reach(inputs, truth), unit) for other in noisy)
 
 
 def _numeric(errors: Mapping[str, _Errors], casts: set[str]) -> dict[str, Numeric]:

@@ -94,7 +94,15 @@ def test_heads_are_blocks() -> None:
         return OPTIMIZERS["muon_heads"](params, lr=0.1)
 
     assert _outcome("layout", heads).conditions == ("heads are blocks of rows, stepped one by one",)
-    assert _outcome("layout", implementations.SplitsHeadsWrongly).verdict is Verdict.REFUTED
+
+
+def test_heads_are_accused_of_what_no_storage_explains() -> None:
+    scaled = _outcome("layout", implementations.ScalesHeadsTogether)
+    assert scaled.verdict is Verdict.REFUTED
+    assert f"blocks of rows, but stepped {1.5**0.5:.4g} and 1 times as far" in scaled.reason
+    interleaved = _outcome("layout", implementations.InterleavesHeads)
+    assert interleaved.verdict is Verdict.DECLINED
+    assert "heads in a way of its own" in interleaved.reason
 
 
 def test_a_declared_orientation_is_the_transposed_parameter() -> None:
