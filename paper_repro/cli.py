@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import traceback
 from collections import Counter
@@ -27,22 +28,34 @@ _Folder = click.Path(file_okay=False, path_type=Path)
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code: 0 done, 1 smoke runs did not learn, 2 input, 3 incomplete, 4 internal."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in argv
+    code = _run([each for each in argv if each != "--debug"], debug="--debug" in argv)
     try:
-        code: object = cli.main(
-            args=[each for each in argv if each != "--debug"], prog_name="paper_repro", standalone_mode=False
-        )
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        # It has been told, or nobody is there to be told; Python must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _run(argv: list[str], *, debug: bool) -> int:
+    try:
+        # Not cli.main: where the reader is gone that exits with 1, which means something else here.
+        with cli.make_context("paper_repro", argv) as context:
+            code: object = cli.invoke(context)
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 0
     except click.ClickException as error:
         return _complain(error.format_message(), UNUSABLE, debug)
+    except BrokenPipeError:
+        return 128 + signal.SIGPIPE  # the reader of our output is gone (`| head`), and no program says more
     except (ValueError, ModuleNotFoundError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return INCOMPLETE
         return _complain(str(error), UNUSABLE, debug)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted", INCOMPLETE, debug)

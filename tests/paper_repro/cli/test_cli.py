@@ -113,6 +113,16 @@ def test_bad_input_is_one_line(arguments, named, capsys, tmp_path, monkeypatch):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("end", "codes"), [("| true", ("0", "141")), (">/dev/full", ("2",))])
+def test_output_that_goes_nowhere(end, codes):
+    """A closed pipe is no news, a full disk one line; neither is exit code 1, "smoke runs did not learn"."""
+    command = f"{{ {sys.executable} -m paper_repro --help; echo $? >&2; }} {end}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    *said, code = done.stderr.splitlines()
+    assert code in codes
+    assert len(said) == (code == "2")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("command", [["queue", "scaled"], ["calibrate", "scaled"], ["bench"]])
 def test_without_a_gpu_one_line_and_3(command, capsys, tmp_path, monkeypatch):
