@@ -205,6 +205,19 @@ def test_rounding_of_the_weights_is_no_displacement(candidate: type[Step], name:
     assert _asked(candidate, name).verdict in (Verdict.SUPPORTED, Verdict.PROVED)
 
 
+def test_the_degree_of_a_rule_that_rests_is_measured_where_it_moves() -> None:
+    class Normalised(RestsEverySecondStep):
+        @torch.no_grad()
+        def step(self, closure: Any = None) -> None:
+            for p in self.param_groups[0]["params"]:
+                p.grad /= p.grad.norm() + 1e-12
+            super().step(closure)
+
+    result = _asked(Normalised, "scale_orbit")
+    assert result.verdict is Verdict.SUPPORTED
+    assert "degree 0" in result.conditions[0]
+
+
 @pytest.mark.parametrize("seed", [2, 4, 7])  # null spaces in which float64 and float32 choose differently
 def test_an_arbitrary_choice_is_no_lost_digit(seed: int) -> None:
     assert _asked(Retracts, "singular_stability", seed=seed).verdict is Verdict.SUPPORTED
