@@ -144,7 +144,7 @@ def load_data_spec(name: str) -> DataSpec:
     """The data set ``name``, e.g. ``pydoc``; ValueError as in `load_preset`."""
     from paper_repro.data.prepare import DataSpec
 
-    data = _read(f"data/{name}", tuple(f"data/{each}" for each in data_names()), "data set")
+    data = _read(name, data_names(), "data set", "data")
     try:
         return DataSpec(name=name, **data)
     except TypeError as error:
@@ -156,10 +156,10 @@ def data_root(folder: str | Path | None = None) -> Path:
     return Path(folder or os.environ.get("PAPER_REPRO_DATA") or "paper-repro-data")
 
 
-def _read(name: str, known: tuple[str, ...], what: str) -> dict[str, Any]:
+def _read(name: str, known: tuple[str, ...], what: str, folder: str = "") -> dict[str, Any]:
     if name not in known:
         raise ValueError(f"unknown {what} {name!r}: use one of {', '.join(known)}")
-    path = FOLDER / f"{name}.toml"
+    path = FOLDER / folder / f"{name}.toml"
     try:
         with path.open("rb") as file:
             return tomllib.load(file)

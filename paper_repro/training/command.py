@@ -78,6 +78,9 @@ def command(
     """
     if preset not in preset_names():
         raise ValueError(f"unknown preset {preset!r}: use one of {', '.join(preset_names())}")
+    from paper_repro.configurations import parse_configuration
+
+    parse_configuration(optimizer)  # a typing error shows before anything is prepared
     spec = default_spec(
         preset,
         optimizer,
