@@ -14,6 +14,7 @@ import os
 import selectors
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -70,14 +71,18 @@ class Ended:
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
     """SIGINT takes effect at the end of the body: torch, imported half, raises anything, or aborts the process."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield  # only the main thread of Python is interrupted, and only by handlers of Python
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    waiting: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: waiting.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        signal.raise_signal(signal.SIGINT)
 
 
 def answer(stream: Callable[[], Iterator[object]], time_limit: float) -> tuple[Any, str]:
