@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
@@ -18,6 +17,7 @@ from paper_repro.data.command import command as data
 from paper_repro.planning.study import SCALES
 from paper_repro.training.command import DEFAULT_RESULTS
 from paper_repro.training.command import command as run_command
+from symcheck.output import end_output
 
 DEFAULT_REPORT = Path("paper-repro-report")
 UNUSABLE, INCOMPLETE, INTERNAL = 2, 3, 4
@@ -29,12 +29,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code: 0 done, 1 smoke runs did not learn, 2 input, 3 incomplete, 4 internal."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
     code = _run([each for each in argv if each != "--debug"], debug="--debug" in argv)
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        # It has been told, or nobody is there to be told; Python must not complain about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    end_output()
     return code
 
 

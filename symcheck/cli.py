@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 import traceback
@@ -20,7 +19,7 @@ from symcheck.conform.command import conform
 from symcheck.discover.command import discover
 from symcheck.errors import UsageError, describe_exception, one_line, unknown
 from symcheck.options import SECONDS, SEED, TorchCommand
-from symcheck.output import make_folder, make_room, show, stream_beside, write_json, writing
+from symcheck.output import end_output, make_folder, make_room, show, stream_beside, write_json, writing
 from symcheck.result import Result, Verdict
 
 if TYPE_CHECKING:
@@ -38,11 +37,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if sys.stdout is None:
         return _complain("standard output is closed; to see nothing, send it to /dev/null", 2)
     code = _run(argv, debug="--debug" in argv)
-    try:
-        sys.stdout.flush()
-    except OSError:
-        # It has been told, or nobody is there to be told; Python must not complain about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    end_output()
     return code
 
 

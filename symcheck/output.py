@@ -83,3 +83,14 @@ def show(
             colourful(answer, Console(file=stream, highlight=False))
         else:
             print(plain(answer), file=stream)
+
+
+def end_output() -> None:
+    """Flush standard output. Where it cannot be written the caller has said so, or nobody is there to be told; Python
+    must not complain about it at exit."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
