@@ -109,7 +109,7 @@ def with_units(claimed: ClaimedAction) -> ClaimedAction:
             row |= {"class": scalar, "axes": 0}
             characters[name] = powers
             continue
-        places = [sum(bool(x) and x[0] == row["fibre"] for _, x in axes) for axes in claimed.axes]
+        places = [sum(n > 1 and bool(x) and x[0] == row["fibre"] for n, x in axes) for axes in claimed.axes]
         if scalar != "sign" or base["class"] != "perm" or [power % 2 for power in powers] != places:
             return replace(claimed, unsaid=f"no law describes {name} on an axis of length one")
         base["class"] = "sperm"

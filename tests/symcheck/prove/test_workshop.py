@@ -14,6 +14,7 @@ import torch
 from groups import get_block, parse_action
 from symcheck.kernel.__main__ import verify
 from symcheck.probe.names import BUDGETS
+from symcheck.prove.claims import equivariance_claim, with_units
 from symcheck.prove.errors import NoProof
 from symcheck.prove.workshop import NO_UNIT_AXES, Proved, Workshop
 from symcheck.target import Candidate
@@ -198,6 +199,13 @@ def test_experts_and_heads_of_one_entry_have_signs_of_their_own(name: str) -> No
         for update in (plain, unless_single)
     ]
     assert conditions == [(), (NO_UNIT_AXES,)]
+
+
+def test_the_sign_of_a_single_expert_is_not_forgotten() -> None:
+    """Its axis has length one too, so that no base is left to carry the sign."""
+    action = parse_action("(O(cols)) wr Perm(experts)")
+    assert with_units(equivariance_claim(action, ((2, 3, 1),))).claim["variables"][0]["class"] == "sperm"
+    assert with_units(equivariance_claim(action, ((1, 3, 1),))).unsaid
 
 
 def test_a_single_column_can_be_shifted() -> None:
